@@ -1,0 +1,1 @@
+"""Changes a job: ``observe → explain → project → search → verify → apply``. So far: explain."""

@@ -1,0 +1,1 @@
+"""Starts things: one file a command, and the wiring between the rooms."""

@@ -1,0 +1,1 @@
+"""Reads the world (``collect``, ``read``, ``probe``) and writes telemetry (``emit``, ``otel``)."""

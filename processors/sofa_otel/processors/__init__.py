@@ -1,0 +1,1 @@
+"""Turns batches into records: ``align → iterate → group → attribute → correlate → emit``."""
