@@ -1,0 +1,1 @@
+"""Engines that host the keyed operator."""
