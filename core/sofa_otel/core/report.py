@@ -174,6 +174,14 @@ class ResourceLane(msgspec.Struct, frozen=True, kw_only=True):
     value: list[float]
 
 
+class RankTrack(msgspec.Struct, frozen=True, kw_only=True):
+    """A rank's iterations as columns, for drawing ranks above each other: start (UNIX ns) and duration (s) of each."""
+
+    rank: int
+    start_ns: list[int]
+    duration_s: list[float]
+
+
 class FlameNode(msgspec.Struct, kw_only=True):
     """d3-flame-graph's form: ``value`` in seconds includes the children."""
 
@@ -188,7 +196,7 @@ class Flame(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole document. ``lanes``, ``flames`` and ``phase_items`` serve the page; the rest is the interface."""
+    """The whole document. ``lanes``, ``flames``, ``phase_items`` and ``rank_tracks`` serve the page; the rest is the interface."""
 
     schema: str = SCHEMA
     run: RunSummary
@@ -209,3 +217,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     flames: list[Flame] = []
     phase_items: list[dict[Phase, float]] = []
     """Seconds by phase for ``iterations.items``, same order; empty when not known."""
+    rank_tracks: list[RankTrack] = []
+    """Every rank's iterations, when there is more than one rank."""
