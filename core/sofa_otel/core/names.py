@@ -139,6 +139,27 @@ COLLECTOR: Final = "sofa.collector"
 CALLS: Final = "sofa.calls"
 IO_BYTES: Final = "sofa.io.bytes"
 
+# -- attributes of resource points (semantic conventions; ours under sofa.) ------------------------------------------------------
+CPU_MODE: Final = "cpu.mode"
+CPU_LOGICAL_NUMBER: Final = "cpu.logical_number"
+MEMORY_STATE: Final = "system.memory.state"
+DISK_DIRECTION: Final = "disk.io.direction"
+SYSTEM_DEVICE: Final = "system.device"
+NETWORK_DIRECTION: Final = "network.io.direction"
+NETWORK_INTERFACE: Final = "network.interface.name"
+CONTEXT_SWITCH_TYPE: Final = "process.context_switch.type"
+PAGING_FAULT_TYPE: Final = "system.paging.fault.type"
+HW_ID: Final = "hw.id"
+HW_NAME: Final = "hw.name"
+HW_TYPE: Final = "hw.type"
+ERROR_TYPE: Final = "error.type"
+GPU_TASK: Final = "hw.gpu.task"
+PRESSURE_RESOURCE: Final = "sofa.pressure.resource"
+PRESSURE_KIND: Final = "sofa.pressure.kind"
+PERIOD_STATE: Final = "sofa.cgroup.period.state"
+THREAD_STATE: Final = "sofa.thread.state"
+THROTTLE_REASON: Final = "sofa.gpu.throttle.reason"
+
 # -- spans ---------------------------------------------------------------------------------------------------------------------
 SPAN_ITERATION: Final = "sofa.iteration"
 SPAN_SWARM: Final = "sofa.swarm"
@@ -189,6 +210,7 @@ SYSTEM_MEMORY_USAGE = Metric("system.memory.usage", "By", G, "Memory of the host
 SYSTEM_DISK_IO = Metric("system.disk.io", "By", C, "Bytes moved by a block device.")
 SYSTEM_DISK_OPERATIONS = Metric("system.disk.operations", "{operation}", C, "Operations of a block device.")
 SYSTEM_DISK_IO_TIME = Metric("system.disk.io_time", "s", C, "Time a block device was busy.")
+SYSTEM_DISK_OPERATION_TIME = Metric("system.disk.operation_time", "s", C, "Sum of the times each operation took.")
 SYSTEM_NETWORK_IO = Metric("system.network.io", "By", C, "Bytes moved by an interface.")
 SYSTEM_NETWORK_PACKETS = Metric("system.network.packet.count", "{packet}", C, "Packets moved by an interface.")
 SYSTEM_NETWORK_DROPPED = Metric("system.network.packet.dropped", "{packet}", C, "Packets an interface dropped.")
@@ -216,3 +238,7 @@ TCP_RETRANSMITS = Metric("sofa.tcp.retransmits", "{segment}", C, "TCP segments s
 PROCESS_RUN_DELAY = Metric("sofa.process.run_delay", "s", C, "Time runnable threads of the process tree waited for a CPU.")
 PROCESS_RUNNABLE = Metric("sofa.process.runnable", "{thread}", G, "Threads of the process tree that are running or runnable.")
 GPU_THROTTLE = Metric("sofa.gpu.throttle.active", "{reason}", G, "1 while a clock throttle reason holds.")
+GPU_CLOCK = Metric("sofa.gpu.clock.frequency", "Hz", G, "Clock of the streaming multiprocessors.")
+TCP_SEGMENTS = Metric("sofa.tcp.segments", "{segment}", C, "TCP segments received and sent, by network.io.direction.")
+HOST_LOAD = Metric("sofa.host.load", "{thread}", G, "Load average over one minute.")
+HOST_THREADS = Metric("sofa.host.threads", "{thread}", G, "Threads of the host, by sofa.thread.state (runnable, blocked).")
