@@ -196,7 +196,7 @@ class Flame(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole document. ``lanes``, ``flames``, ``phase_items`` and ``rank_tracks`` serve the page; the rest is the interface."""
+    """Whole document. ``lanes``, ``flames``, ``phase_items`` and ``rank_tracks`` are for drawing; the rest is an interface."""
 
     schema: str = SCHEMA
     run: RunSummary
