@@ -126,6 +126,8 @@ class PhaseBreakdown(Record, frozen=True, kw_only=True, tag="phase_breakdown"):
     exposed_ns: dict[Resource, int]
     overlapped_ns: dict[Resource, int] = {}
     saturation: dict[Resource, float] = {}
+    waits_ns: dict[str, int] = {}
+    """The leading thread's time by what it was doing (``kinds.Wait`` names in lower case); tells a lock from the GIL."""
 
 
 class Correlation(Record, frozen=True, kw_only=True, tag="correlation"):

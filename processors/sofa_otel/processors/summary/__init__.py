@@ -1,0 +1,1 @@
+"""Turns finished (or still growing) run directories into the report document."""
