@@ -1,0 +1,1 @@
+"""The one rule engine: what limits this job, ranked, with evidence. It fills the report's findings too."""
