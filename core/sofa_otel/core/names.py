@@ -138,6 +138,11 @@ FINDING_ID: Final = "sofa.finding.id"
 COLLECTOR: Final = "sofa.collector"
 CALLS: Final = "sofa.calls"
 IO_BYTES: Final = "sofa.io.bytes"
+ITERATION_SCORE: Final = "sofa.iteration.score"
+SWARM_CONCURRENT: Final = "sofa.swarm.concurrent"
+"""True for time of other threads and processes that ran beside the rank's leading thread."""
+SAMPLE_RATIO: Final = "sofa.sample.ratio"
+"""Share of a rank's iterations that leave spans; 1 for those kept because they are anomalous."""
 
 # -- attributes of resource points (semantic conventions; ours under sofa.) ------------------------------------------------------
 CPU_MODE: Final = "cpu.mode"
@@ -242,3 +247,6 @@ GPU_CLOCK = Metric("sofa.gpu.clock.frequency", "Hz", G, "Clock of the streaming 
 TCP_SEGMENTS = Metric("sofa.tcp.segments", "{segment}", C, "TCP segments received and sent, by network.io.direction.")
 HOST_LOAD = Metric("sofa.host.load", "{thread}", G, "Load average over one minute.")
 HOST_THREADS = Metric("sofa.host.threads", "{thread}", G, "Threads of the host, by sofa.thread.state (runnable, blocked).")
+
+ALL: Final[dict[str, Metric]] = {metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)}
+"""Every metric by its OpenTelemetry name."""

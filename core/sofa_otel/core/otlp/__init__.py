@@ -1,0 +1,1 @@
+"""OTLP bytes ↔ points and event columns, without SDK objects."""
