@@ -1,7 +1,7 @@
 """Train a digit classifier on augmented images.
 
-Worker processes rotate, shift, scale and elastically distort scikit-learn's 8x8 digits; the main process takes finished batches in
-order and fits a multi-layer perceptron to them. The same seed gives the same loss, whatever the number of workers.
+Worker processes rotate, shift, scale and elastically distort scikit-learn's 8x8 digits; the main process takes finished batches
+in order and fits a multi-layer perceptron to them. The same seed gives the same loss, whatever the number of workers.
 
     python train_digits.py --steps 400 --workers 1
 """
