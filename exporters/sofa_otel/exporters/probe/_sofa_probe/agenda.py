@@ -1,0 +1,218 @@
+"""The probe thread's day: sample, flush four times a second, look after counters and hooks once a second, and stop when told."""
+
+import os
+import sys
+import time
+
+from _sofa_probe import identity, wire
+from _sofa_probe.budget import Budget
+from _sofa_probe.link import Link
+from _sofa_probe.sampler import Sampler
+from _sofa_probe.tables import Tables
+from _sofa_probe.threads import Threads
+
+FLUSH_NS = 250000000
+SECOND_NS = 1000000000
+DEFAULT_RATE = 100.0
+MAX_RATE = 1000.0
+WAITED_NS = 100000
+FULL_RESET_NS = 60 * SECOND_NS
+OFF, NARROW, WIDE = 0, 1, 2
+
+
+class Agenda:
+    """Everything the probe does in one process, on one thread."""
+
+    def __init__(self, path, main_ident, pid, born_ns):
+        self.pid = pid
+        self.born_ns = born_ns
+        self.stopping = self.leaving = False
+        self.sampling = True
+        self.link = Link(path)
+        self.tables = Tables()
+        self.threads = Threads(main_ident, pid)
+        self.sampler = Sampler(self.tables, self.threads)
+        self.budget = Budget(_number("SOFA_PROBE_BUDGET", 0.01), _number("SOFA_PROBE_RATE", DEFAULT_RATE))
+        self.control = wire.Control()
+        self.handovers = self.total_handovers = 0
+        self._variables = []
+        self._next_flush = self._next_second = self._next_reset = 0
+        self._jitter = pid * 2654435761 & 0x7FFFFFFF
+        self._cpu_before = 0
+        self._switches = _switch_counter()
+        self.parts = self._parts(main_ident)
+
+    def _parts(self, main_ident):
+        return []
+
+    def run(self, wake):
+        """Work until ``stopping``; ``wake`` is released to end a sleep early."""
+        self.stopping = False
+        self._cpu_before += -time.thread_time_ns()
+        period = self.budget.period
+        due = time.monotonic_ns()
+        count = self._switches
+        while not self.stopping:
+            now = time.monotonic_ns()
+            period = self.budget.period if self.sampling else FLUSH_NS
+            self._jitter = (self._jitter * 1103515245 + 12345) & 0x7FFFFFFF
+            due += int(period * (0.75 + 0.5 * self._jitter / 0x7FFFFFFF))
+            if due <= now:
+                due = now + period // 2
+            before = count()
+            if wake.acquire(True, (due - now) / 1e9):
+                break
+            now = time.monotonic_ns()
+            if self.link.overflow and not self.link.connected:
+                # Nobody listens and the ring is full: the program need not pay for samples that go nowhere.
+                due = now + FLUSH_NS
+                self._flush(now)
+                continue
+            waited = now - due > WAITED_NS and count() - before > 1
+            if self.sampling:
+                self.handovers += waited
+                self.sampler.take(due, period, waited)
+            if now >= self._next_flush:
+                self._flush(now)
+        self._pause()
+
+    def _pause(self):
+        now = time.monotonic_ns()
+        self._cpu_before += time.thread_time_ns()
+        self._send(now)
+        if self.leaving:
+            self.link.put(wire.frame(wire.BYE, b"exit"))
+        self.link.flush(now)
+        if self.leaving:
+            self.close()
+
+    def close(self):
+        """Release every descriptor: an open socket object that lives until the interpreter's end crashes 3.8."""
+        self.sampling = False
+        self.link.close()
+        self.threads.close()
+
+    def cpu_ns(self):
+        """CPU time of the probe's thread in this process."""
+        return self._cpu_before + time.thread_time_ns()
+
+    def _flush(self, now):
+        self._next_flush = now + FLUSH_NS
+        self.budget.settle(self.cpu_ns(), now, self.handovers)
+        self.total_handovers += self.handovers
+        self.handovers = 0
+        if self.link.lost:
+            # The next reader knows nothing of our tables.
+            self.link.lost = False
+            self._start_anew()
+        if self.link.connect(now):
+            self._greet(now)
+        if now >= self._next_second:
+            self._next_second = now + SECOND_NS
+            self._second(now)
+        for part in self.parts:
+            part.tick(now)
+        self._send(now)
+        self.link.flush(now)
+        data = self.link.receive(now)
+        if data:
+            self._obey(data, now)
+
+    def _greet(self, now):
+        """First words on a new connection, before everything that waits in the queue."""
+        self.control = wire.Control()
+        self._variables = identity.variables()
+        self.link.first(
+            wire.hello(
+                self.pid, os.getppid(), time.monotonic_ns(), time.time_ns(), self.born_ns,
+                identity.describe() + [("env." + key, value) for key, value in self._variables],
+            )
+        )  # fmt: skip
+
+    def _start_anew(self):
+        self.link.clear()
+        self.link.overflow = False
+        self.tables.reset()
+        self.sampler.restart()
+        for part in self.parts:
+            part.restart()
+        self.link.put(wire.frame(wire.RESET))
+
+    def _send(self, now):
+        """Queue what has come together. Tables go first; when they cannot, nothing that refers to them may."""
+        if self.link.overflow and self.link.connected and self.link.drained():
+            self._start_anew()
+        frames = [self.sampler.drain()]
+        for part in self.parts:
+            frames += part.drain()
+        for data in self.tables.delta() + frames:
+            if data is not None:
+                self.link.put(data)
+
+    def _second(self, now):
+        self.sampler.forget_dead()
+        variables = identity.variables()
+        if variables != self._variables and self.link.connected:
+            self._variables = variables
+            self.link.put(wire.frame(wire.IDENTITY, wire.pairs([("env." + key, value) for key, value in variables])))
+        if self.tables.full and now >= self._next_reset:
+            self._next_reset = now + FULL_RESET_NS
+            self.notice("the probe's symbol tables are full; stacks are cut short until they start anew")
+            self._start_anew()
+        self.link.put(wire.stamped(wire.STATS, (time.monotonic_ns(), time.time_ns()), self.stats()))
+
+    def stats(self):
+        """The probe's own account."""
+        sampler, tables, budget = self.sampler, self.tables, self.budget
+        found = [
+            ("samples", sampler.samples), ("rows", sampler.rows), ("late", sampler.late), ("dropped", self.link.dropped),
+            ("cpu_ns", self.cpu_ns()), ("rate_hz", "%.1f" % (1e9 / budget.period)), ("spent", "%.5f" % budget.spent),
+            ("handovers", self.total_handovers), ("threads", len(self.threads.by_ident)),
+            ("threads_skipped", self.threads.skipped), ("codes", len(tables.codes)), ("symbols", len(tables.symbols)),
+            ("paths", len(tables.paths)),
+        ]  # fmt: skip
+        for part in self.parts:
+            found += part.stats()
+        return found
+
+    def notice(self, words):
+        """Tell the user something."""
+        self.link.put(wire.frame(wire.NOTICE, wire.text(words)))
+
+    def _obey(self, data, now):
+        try:
+            requests = self.control.feed(data)
+        except ValueError:
+            self.link.close(now)
+            return
+        for mode, bursts, rate, names in requests:
+            self.sampling = mode != OFF
+            self.budget.ask(rate, MAX_RATE)
+            for part in self.parts:
+                part.request(mode, bursts, names)
+
+    def abandon(self):
+        """In a forked child: drop the parent's descriptors."""
+        self.link.abandon()
+        self.threads.close()
+        for part in self.parts:
+            part.abandon()
+
+
+def _number(name, default):
+    try:
+        return float(os.environ[name])
+    except (KeyError, ValueError):
+        return default
+
+
+def _switch_counter():
+    """Function that counts our thread's voluntary context switches: a sleep is one, waiting for the interpreter lock adds
+    more.""" try:
+        import resource
+
+        usage, who = resource.getrusage, resource.RUSAGE_THREAD
+        return lambda: usage(who).ru_nvcsw
+    except (ImportError, AttributeError):
+        ticks = iter(range(0, sys.maxsize, 2))
+        return lambda: next(ticks)
