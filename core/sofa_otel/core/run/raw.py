@@ -14,8 +14,8 @@ import numpy as np
 
 from sofa_otel.core.batch import COLUMNS, OPTIONAL_COLUMNS, BatchHeader, EventBatch
 from sofa_otel.core.errors import InputError
-from sofa_otel.core.pack import LocalTables, adopt, localise
-from sofa_otel.core.symbols import Symbol, Tables
+from sofa_otel.core.pack import LocalTables, PackedSymbols, adopt, localise, pack_symbols, unpack_symbols
+from sofa_otel.core.symbols import Tables
 
 _NAME: Final = re.compile(r"r(\d+)-i(\d+)(?:-(\d+))?\.npz")
 
@@ -39,7 +39,7 @@ def save_raw(path: Path, batch: EventBatch) -> None:
         **batch.columns,
         "name": name,
         "path": column_path,
-        "symbols_json": np.frombuffer(msgspec.json.encode(local.symbols), np.uint8),
+        "symbols": np.frombuffer(msgspec.msgpack.encode(pack_symbols(local.symbols)), np.uint8),
         "symbol_hash": local.symbol_hash,
         "path_parent": local.parent,
         "path_symbol": local.leaf,
@@ -67,7 +67,7 @@ def load_raw(path: Path, tables: Tables | None = None) -> EventBatch:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         header = msgspec.json.decode(arrays["header_json"].tobytes(), type=BatchHeader)
-        symbols = msgspec.json.decode(arrays["symbols_json"].tobytes(), type=list[Symbol])
+        symbols = unpack_symbols(msgspec.msgpack.decode(arrays["symbols"].tobytes(), type=PackedSymbols))
         local = LocalTables(symbols, arrays["symbol_hash"], arrays["path_parent"], arrays["path_symbol"])
         symbol_map, path_map = adopt(local, target)
         columns = {key: arrays[key] for key in (COLUMNS | OPTIONAL_COLUMNS) if key in arrays}
