@@ -144,6 +144,22 @@ SWARM_CONCURRENT: Final = "sofa.swarm.concurrent"
 SAMPLE_RATIO: Final = "sofa.sample.ratio"
 """Share of a rank's iterations that leave spans; 1 for those kept because they are anomalous."""
 
+# -- attributes of single events as spans ------------------------------------------------------------------------------------------
+CODE_FILE: Final = "code.file.path"
+CODE_LINE: Final = "code.line.number"
+CODE_STACK: Final = "code.stacktrace"
+THREAD_ID: Final = "thread.id"
+SYMBOL_MODULE: Final = "sofa.symbol.module"
+SYMBOL_OFFSET: Final = "sofa.symbol.offset"
+EVENT_KIND: Final = "sofa.event.kind"
+EVENT_SUBKIND: Final = "sofa.event.subkind"
+EVENT_DEVICE: Final = "sofa.event.device"
+EVENT_PEER: Final = "sofa.event.peer"
+EVENT_LINK: Final = "sofa.event.link"
+SOURCE: Final = "sofa.source"
+SOURCE_SEQ: Final = "sofa.source.seq"
+CLOCK: Final = "sofa.clock"
+
 # -- attributes of resource points (semantic conventions; ours under sofa.) ------------------------------------------------------
 CPU_MODE: Final = "cpu.mode"
 CPU_LOGICAL_NUMBER: Final = "cpu.logical_number"
