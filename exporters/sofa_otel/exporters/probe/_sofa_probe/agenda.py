@@ -207,8 +207,8 @@ def _number(name, default):
 
 
 def _switch_counter():
-    """Function that counts our thread's voluntary context switches: a sleep is one, waiting for the interpreter lock adds
-    more.""" try:
+    """Function that counts our thread's voluntary switches: a sleep is one, waiting for the interpreter lock adds more."""
+    try:
         import resource
 
         usage, who = resource.getrusage, resource.RUSAGE_THREAD
