@@ -1,0 +1,3 @@
+import time
+for i in range(25):
+    time.sleep(.25)

@@ -1,0 +1,1 @@
+"""Finds the iterations of a training job in any stream of events, without marks, on-line."""

@@ -1,0 +1,239 @@
+"""IterationDetector: iterations of one rank from whatever its sources see, on-line, without marks.
+
+Learn wide, track narrow. While nothing is locked the detector looks at what it has every 25 ms of event time; a look asks each kind
+of source for its best level (:mod:`levels` for loops and hooks). Once a plan is chosen the cycles seen so far are told from the first
+one on, and from then on tracking only needs the chosen beats. A plan that rests on regularity alone is kept back for a while, so that
+a preparatory loop can still give way to the training loop.
+
+The result depends only on the events and their times: a look happens at multiples of 25 ms (250 ms once locked) of event time,
+however the input is cut.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from sofa_otel.core.batch import EventBatch, concat
+from sofa_otel.core.kinds import Kind
+from sofa_otel.core.names import IterationKind
+from sofa_otel.core.records import Anomaly, CaptureRequest, Detection, Iteration
+from sofa_otel.core.symbols import Tables
+from sofa_otel.processors.iterate.keys import KeyTable
+from sofa_otel.processors.iterate.levels import LevelChooser
+from sofa_otel.processors.iterate.numbering import Numbering
+from sofa_otel.processors.iterate.phases import Cycle
+from sofa_otel.processors.iterate.plan import Plan, Refusal
+from sofa_otel.processors.iterate.settings import DetectorSettings
+from sofa_otel.processors.iterate.track import BeatTracker
+from sofa_otel.processors.iterate.trains import TrainStore
+
+_PATIENCE = 5.0
+
+
+class DetectorOutput(msgspec.Struct):
+    """What one call concluded."""
+
+    iterations: list[Iteration] = []
+    detections: list[Detection] = []
+    anomalies: list[Anomaly] = []
+    requests: list[CaptureRequest] = []
+
+
+class IterationDetector:
+    """Finds and follows the iterations of one rank.
+
+    Args:
+        job, rank: Key of the records.
+        tables: Tables of the batches that will be fed.
+        settings: Thresholds.
+    """
+
+    def __init__(self, job: str, rank: int, tables: Tables, settings: DetectorSettings | None = None) -> None:
+        self._job = job
+        self._rank = rank
+        self._tables = tables
+        self._settings = settings or DetectorSettings()
+        self._keys = KeyTable()
+        self._store = TrainStore(self._keys, self._settings.max_keys)
+        self._chooser = LevelChooser(self._keys, self._settings)
+        self._numbering = Numbering(job, rank)
+        self._tracker: BeatTracker | None = None
+        self._refusal = Refusal("")
+        self._committed = False
+        self._locked_ns = 0
+        self._locked_after = 0
+        self._now = 0
+        self._first_ns = 0
+        self._next_look = 0
+        self._stalled = False
+        self._pending: EventBatch | None = None
+        self.events = 0
+
+    @property
+    def leader(self) -> tuple[int, int] | None:
+        """(pid, tid) that runs the training loop; None before a lock."""
+        return (self._tracker.plan.pid, self._tracker.plan.tid) if self._tracker else None
+
+    @property
+    def plan(self) -> Plan | None:
+        """What is followed now."""
+        return self._tracker.plan if self._tracker else None
+
+    # -- input -----------------------------------------------------------------------------------------------------------------
+    def feed(self, batch: EventBatch, until_ns: int) -> DetectorOutput:
+        """Take rows that completed before ``until_ns``; rows need not be sorted by completion."""
+        out = DetectorOutput()
+        self.events += len(batch)
+        if self._pending is not None and len(self._pending):
+            batch = concat(batch.header, self._tables, [self._pending, batch])
+        self._pending = None
+        done = _completion(batch)
+        if len(done) and np.any(np.diff(done) < 0):
+            order = np.argsort(done, kind="stable")
+            batch, done = batch.take(order), done[order]
+        if not self._now:
+            if not len(batch):
+                return out
+            self._first_ns = int(done[0])
+            self._now = int(done[0]) // self._settings.fine_ns * self._settings.fine_ns
+        at = 0
+        while True:
+            width = self._settings.coarse_ns if self._tracker and self._committed else self._settings.fine_ns
+            edge = (self._now // width + 1) * width
+            if edge > until_ns:
+                break
+            end = int(np.searchsorted(done, edge))
+            self._step(batch.take(slice(at, end)) if end > at else None, edge, out)
+            at = end
+        if at < len(batch):
+            self._pending = batch.take(slice(at, len(batch)))
+        return out
+
+    def on_timer(self, now_ns: int) -> DetectorOutput:
+        """Notice a stall: no end of an iteration for ten periods."""
+        out = DetectorOutput()
+        tracker = self._tracker
+        if tracker is None or not tracker.last_ns or self._stalled:
+            return out
+        waited, usual = now_ns - tracker.last_ns, self._numbering.durations.median or tracker.plan.period_ns
+        if waited > max(self._settings.stall_factor * usual, self._settings.stall_min_s * 1e9):
+            self._stalled = True
+            out.anomalies.append(self._numbering.stall(now_ns, waited, usual))
+        return out
+
+    def finish(self, end_ns: int) -> DetectorOutput:
+        """The stream has ended: decide on what is there."""
+        out = DetectorOutput()
+        rest = self._pending
+        self._pending = None
+        self._step(rest, max(end_ns, self._now), out)
+        if self._tracker is not None:
+            self._tell(self._tracker.plan, [], out, final=True)
+        out.detections.append(self._detection())
+        return out
+
+    # -- one look ----------------------------------------------------------------------------------------------------------------
+    def _step(self, batch: EventBatch | None, edge: int, out: DetectorOutput) -> None:
+        fresh = False
+        if batch is not None:
+            self._store.add(batch, self._settings.max_beats if not self._committed else 4 * self._settings.kept_beats)
+            fresh = True
+        self._now = edge
+        if self._tracker is None:
+            if fresh and edge >= self._next_look:
+                self._learn(edge, out)
+            return
+        cycles = self._tracker.advance(self._store, edge)
+        if cycles:
+            self._stalled = False
+        self._tell(self._tracker.plan, cycles, out)
+        if fresh and edge >= self._next_look:
+            self._doubt(edge, out)
+        if self._committed and self._tracker is not None:
+            self._store.prune(self._tracker.last_ns - int(4 * self._tracker.plan.period_ns), self._settings.kept_beats)
+
+    def _learn(self, now: int, out: DetectorOutput) -> None:
+        found = self._chooser.choose(self._store, now, {})
+        if isinstance(found, Refusal):
+            self._refusal = found
+            self._next_look = now + self._settings.fine_ns
+            return
+        if found.confidence < self._settings.min_confidence:
+            return
+        self._lock(found, now, out)
+
+    def _lock(self, plan: Plan, now: int, out: DetectorOutput) -> None:
+        after = self._tracker.last_ns if self._tracker is not None and self._committed else 0
+        self._numbering.drop_held()
+        self._tracker = BeatTracker(plan, self._keys, after)
+        self._committed = not plan.blind
+        cycles = self._tracker.advance(self._store, now)
+        if not self._locked_ns:
+            self._locked_ns = now
+            self._locked_after = sum(1 for cycle in cycles if cycle.kind == IterationKind.TRAIN)
+        self._tell(plan, cycles, out)
+        out.detections.append(self._detection())
+        if self._committed:
+            out.requests.append(self._narrow(plan))
+
+    def _doubt(self, now: int, out: DetectorOutput) -> None:
+        """Is there something better than the plan? Asked while it is blind, and when its beats stay away."""
+        tracker = self._tracker
+        if tracker is None:
+            return
+        self._next_look = now + self._settings.coarse_ns // (1 if self._committed else 5)
+        plan = tracker.plan
+        silent = now - tracker.last_ns > max(_PATIENCE * plan.period_ns, 500e6)
+        if not (plan.blind or silent):
+            return
+        found = self._chooser.choose(self._store, now, {})
+        if isinstance(found, Refusal) or found.confidence < self._settings.min_confidence:
+            return
+        same = (found.pid, found.tid, found.beat, found.group) == (plan.pid, plan.tid, plan.beat, plan.group)
+        if same:
+            return
+        better = (plan.blind and not found.blind) or silent or (not self._committed and found.score > plan.score + 0.3)
+        if better:
+            if not self._committed:
+                self._locked_ns = 0
+            self._lock(found, now, out)
+
+    def _tell(self, plan: Plan, cycles: list[Cycle], out: DetectorOutput, *, final: bool = False) -> None:
+        held = self._numbering.held
+        if not self._committed and not final:
+            self._numbering.hold(cycles)
+            span = held[-1].end_ns - held[0].start_ns if held else 0
+            if len(held) < self._settings.hold_cycles or span < self._settings.hold_ns:
+                return
+            cycles = []
+            self._committed = True
+            out.requests.append(self._narrow(plan))
+        if cycles or held or final:
+            iterations, anomalies = self._numbering.release(plan, cycles)
+            out.iterations += iterations
+            out.anomalies += anomalies
+
+    # -- output ------------------------------------------------------------------------------------------------------------------
+    def _narrow(self, plan: Plan) -> CaptureRequest:
+        names = [(row.function, row.module, row.file, row.line) for row in (self._keys.rows[k] for k in [plan.beat, *plan.markers[:8]])]
+        return CaptureRequest(
+            source="probe", mode="narrow", pid=plan.pid, names=names, reason=f"locked on {plan.source}, period {plan.period_ns / 1e6:.1f} ms"
+        )
+
+    def _detection(self) -> Detection:
+        if self._tracker is None:
+            reason = self._refusal.reason or f"no repeated loop, hook or call in {self.events} events"
+            return Detection(job=self._job, rank=self._rank, found=False, reason=reason)
+        plan = self._tracker.plan
+        period = (self._numbering.durations.median or plan.period_ns) / 1e9
+        levels = [msgspec.structs.replace(level, period_s=period) if level.name == "step" else level for level in plan.levels]
+        return Detection(
+            job=self._job, rank=self._rank, found=True, reason="", level="step", source=plan.source,
+            confidence=round(plan.confidence, 3), levels=levels, locked_ns=self._locked_ns, locked_after=self._locked_after,
+        )  # fmt: skip
+
+
+def _completion(batch: EventBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    sampled = (batch.kind == Kind.PYTHON_SAMPLE) | (batch.kind == Kind.CPU_SAMPLE)
+    return np.where(sampled, batch.start_ns, batch.end_ns)

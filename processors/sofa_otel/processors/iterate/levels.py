@@ -1,0 +1,307 @@
+"""Which loop is the training step: the level question, for exact sources (loops and hooks).
+
+A thread's loops form a nest (epoch, step, micro-batch, layers, library internals) and all of them are periodic. The step is one
+update of the parameters, so the witnesses are heard in this order:
+
+1. *The optimiser.* A loop whose every cycle holds one call of it is the step loop; if several are (an epoch holds calls too), the
+   fastest. If only every n-th cycle holds one, the step is n cycles (gradient accumulation). Two calls a cycle: two optimisers.
+2. *Coverage.* Without a visible optimiser (numpy by hand) a step loop covers nearly all of the time, a loop over layers or
+   parameters only a part of its step. Of two loops that cover all, the inner one is the step: an epoch is made of steps.
+3. *Names and places.* ``train_epoch`` loops over steps, ``update_mini_batch`` is inside one; own code before installed code.
+
+Everything is a question about sorted instants; a look costs tens of microseconds a loop.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sofa_otel.core.records import LoopLevel
+from sofa_otel.processors.iterate.keys import KeyTable
+from sofa_otel.processors.iterate.plan import Plan, Refusal
+from sofa_otel.processors.iterate.settings import DetectorSettings
+from sofa_otel.processors.iterate.trains import HOOK, LOOP, Times, Train, TrainId, TrainStore
+
+LOOK_BACK_NS: Final = 10_000_000_000
+LOOK_BACK_BEATS: Final = 64
+OPTIMIZER_HOOK: Final = "optimizer.step"
+LOADER_HOOK: Final = "dataloader.next"
+
+
+class Loop(NamedTuple):
+    """Measurements of one loop in the window up to now.
+
+    Attributes:
+        beats: Ends of its cycles in the window.
+        period: Median of the durations inside runs, ns.
+        spread: Robust coefficient of variation of those.
+        coverage: Share of the window that its runs cover.
+        run: Share of cycles that lie inside runs.
+    """
+
+    train_id: TrainId
+    beats: Times
+    period: float
+    spread: float
+    coverage: float
+    run: float
+
+
+class Occupancy(NamedTuple):
+    """How the optimiser's calls lie in a loop's cycles: every ``every``-th cycle holds one (in ``share`` of the cases);
+    ``calls`` is the median number of calls in a cycle that holds any."""
+
+    every: int
+    share: float
+    steps: int
+    calls: float
+
+
+def measure(train_id: TrainId, train: Train, now: int) -> Loop | None:
+    """Look at a loop's newest beats; None with fewer than four."""
+    times = train.times
+    if len(times) < 4:
+        return None
+    back = max(LOOK_BACK_NS, int(now - times[-min(LOOK_BACK_BEATS, len(times))]))
+    beats = times[np.searchsorted(times, now - back) :]
+    if len(beats) < 4:
+        return None
+    gaps = np.diff(beats).astype(np.float64)
+    inside = gaps[gaps <= 3 * max(float(np.quantile(gaps, 0.3)), 1.0)]
+    period = float(np.median(inside))
+    spread = 1.4826 * float(np.median(np.abs(inside - period))) / max(period, 1.0)
+    coverage = float(inside.sum()) / max(now - int(beats[0]), 1)
+    return Loop(train_id, beats, period, spread, coverage, len(inside) / len(gaps))
+
+
+def occupancy(beats: Times, calls: Times) -> Occupancy | None:
+    """Spacing of the cycles that hold a call; None when fewer than three do."""
+    edges = np.searchsorted(calls, beats, side="right")
+    held = np.diff(edges)
+    where = np.flatnonzero(held)
+    if len(where) < 3:
+        return None
+    spacing = np.diff(where)
+    values, counts = np.unique(spacing, return_counts=True)
+    best = int(np.argmax(counts))
+    return Occupancy(int(values[best]), float(counts[best]) / len(spacing), len(where), float(np.median(held[where])))
+
+
+class LevelChooser:
+    """Chooses the step level from a store of trains.
+
+    Args:
+        keys: Local numbers and roles.
+        settings: Thresholds.
+    """
+
+    def __init__(self, keys: KeyTable, settings: DetectorSettings) -> None:
+        self._keys = keys
+        self._settings = settings
+
+    def choose(self, store: TrainStore, now: int, idle: dict[tuple[int, int], float]) -> Plan | Refusal:
+        """Best plan over all threads.
+
+        Args:
+            store: Beats up to ``now``.
+            now: Event time.
+            idle: Share of time each thread slept or waited, where samples tell.
+        """
+        plans: list[Plan] = []
+        refusals: list[Refusal] = []
+        for pid, tid in store.threads():
+            found = self._thread(store, pid, tid, now, idle.get((pid, tid), 0.0))
+            if isinstance(found, Plan):
+                plans.append(found)
+            elif found.reason:
+                refusals.append(found)
+        if plans:
+            return max(plans, key=lambda plan: (not plan.blind, round(plan.score, 2), -plan.pid, plan.tid == plan.pid))
+        if refusals:
+            return max(refusals, key=lambda refusal: refusal.cycles)
+        return Refusal("")
+
+    # -- one thread ------------------------------------------------------------------------------------------------------------
+    def _thread(self, store: TrainStore, pid: int, tid: int, now: int, idle: float) -> Plan | Refusal:
+        trains = store.of_thread(pid, tid)
+        hooks = {self._keys.rows[i.key].function: (i, t) for i, t in trains if t.family == HOOK}
+        loops = []
+        for train_id, train in trains:
+            if train.family == LOOP:
+                found = measure(train_id, train, now)
+                if found is not None:
+                    loops.append(found)
+        step_hook = hooks.get(OPTIMIZER_HOOK)
+        if step_hook is not None:
+            return self._by_hook(step_hook, hooks.get(LOADER_HOOK), loops, now)
+        markers = [(i, t) for i, t in trains if t.family == LOOP and self._keys.role(i.key).optimiser == 2]
+        if markers:
+            plan = self._by_marker(markers, loops, now)
+            if plan is not None:
+                return plan
+        return self._by_coverage(loops, hooks.get(LOADER_HOOK), now, idle)
+
+    def _by_hook(
+        self, step: tuple[TrainId, Train], loader: tuple[TrainId, Train] | None, loops: list[Loop], now: int
+    ) -> Plan | Refusal:
+        """The optimiser's own hook: exact steps. The question left is whether a cycle holds one call or several."""
+        train_id, train = step
+        calls = train.times
+        need = self._settings.min_cycles
+        if len(calls) < need:
+            return Refusal(f"{len(calls)} optimiser steps seen, {need} needed: run it longer", len(calls))
+        group = self._calls_a_cycle(calls, loader, loops)
+        gaps = np.diff(calls[:: group][-LOOK_BACK_BEATS:]).astype(np.float64)
+        if len(gaps) < need - 1:
+            return Refusal(f"{len(gaps) + 1} steps of {group} optimisers seen, {need} needed: run it longer", len(gaps) + 1)
+        return Plan(
+            mode="marker", source="probe:hook", pid=train_id.pid, tid=train_id.tid, beat=train_id.key, markers=[train_id.key],
+            group=group, period_ns=float(np.median(gaps)), confidence=0.97 if len(gaps) >= 6 else 0.9,
+            usual=self._usual(loops, calls[-LOOK_BACK_BEATS:]), levels=self._levels(loops, float(np.median(gaps)), now), score=10.0,
+        )  # fmt: skip
+
+    def _calls_a_cycle(self, calls: Times, loader: tuple[TrainId, Train] | None, loops: list[Loop]) -> int:
+        """1, or the number of optimisers that take turns in every cycle of the step loop."""
+        cycles = [loop.beats for loop in loops if self._keys.role(loop.train_id.key).user and loop.coverage > 0.5]
+        if loader is not None and len(loader[1].times) >= 4:
+            cycles.append(loader[1].times)
+        group = 1
+        for beats in cycles:
+            counts = np.diff(np.searchsorted(calls, beats[-LOOK_BACK_BEATS:], side="right"))
+            counts = counts[counts > 0]
+            if len(counts) < 3:
+                continue
+            usual = int(np.median(counts))
+            if usual == 1:
+                return 1
+            if usual <= 4 and float(np.mean(counts == usual)) >= 0.9:
+                group = usual
+        if group == 1 and not cycles:
+            group = _alternation(calls)
+        return group
+
+    def _by_marker(self, markers: list[tuple[TrainId, Train]], loops: list[Loop], now: int) -> Plan | None:
+        """Loops inside the optimiser's code tell when it ran."""
+        calls = np.sort(np.concatenate([train.times for _, train in markers]))
+        steps: list[tuple[Loop, Occupancy]] = []
+        for loop in loops:
+            role = self._keys.role(loop.train_id.key)
+            if role.optimiser == 2 or role.loader or (role.scope < 0 and loop.coverage < 0.9) or loop.coverage < 0.5:
+                continue
+            seen = occupancy(loop.beats, calls)
+            if seen is not None and seen.share >= 0.7 and seen.every <= self._settings.max_accumulation:
+                steps.append((loop, seen))
+        if not steps:
+            return None
+
+        def order(item: tuple[Loop, Occupancy]) -> tuple[bool, bool, float, int]:
+            loop, seen = item
+            return (seen.every == 1, self._keys.role(loop.train_id.key).user, -loop.period, -seen.every)
+
+        loop, seen = max(steps, key=order)
+        cycles = seen.steps
+        if cycles < self._settings.min_cycles + (seen.every > 1):
+            return None
+        edges = np.searchsorted(calls, loop.beats, side="right")
+        ends = loop.beats[1:][np.diff(edges) > 0]
+        period = float(np.median(np.diff(ends)))
+        usual = self._usual(loops, ends)
+        return Plan(
+            mode="loop", source="probe:loop", pid=loop.train_id.pid, tid=loop.train_id.tid, beat=loop.train_id.key,
+            markers=sorted(i.key for i, _ in markers), group=seen.every, period_ns=period,
+            confidence=min(0.95, 0.75 + 0.2 * seen.share), usual=usual, levels=self._levels(loops, period, now), score=8.0 + loop.coverage,
+        )  # fmt: skip
+
+    def _by_coverage(
+        self, loops: list[Loop], loader: tuple[TrainId, Train] | None, now: int, idle: float
+    ) -> Plan | Refusal:
+        """No optimiser in sight: what covers the time, regularly, is the step."""
+        need = self._settings.min_cycles_blind
+        best: Loop | None = None
+        best_score = -1.0
+        refused = Refusal("")
+        for loop in sorted(loops, key=lambda item: -item.period):
+            role = self._keys.role(loop.train_id.key)
+            if role.loader or role.other:
+                continue
+            if loop.coverage < 0.6 or loop.run < 0.5:
+                continue
+            count = len(loop.beats)
+            score = loop.coverage + role.scope + 0.7 * role.user
+            if loop.period < 1e6:
+                score -= 1.0  # under a millisecond: the body of something
+            if not self._regular(loop):
+                why = f"cycles of {self._place(loop)} vary too much to be steps (spread {loop.spread:.0%} of {_seconds(loop.period)})"
+                refused = max(refused, Refusal(why, count), key=lambda refusal: refusal.cycles)
+                continue
+            if count - 1 < need:
+                why = f"{count - 1} steps seen, {need} needed: run {_seconds(need * loop.period)} or longer"
+                refused = max(refused, Refusal(why, count - 1), key=lambda refusal: refusal.cycles)
+                continue
+            if best is None or score >= best_score - 0.3:
+                best, best_score = loop, score
+        if best is None:
+            return refused
+        if idle > 0.9:
+            return Refusal(f"the thread of {self._place(best)} sleeps {idle:.0%} of the time: a waiting loop, not training", len(best.beats))
+        if best_score < 0.5:
+            return Refusal(f"only inner loops are regular ({self._place(best)} every {_seconds(best.period)})", len(best.beats))
+        confidence = 0.55 + 0.1 * (best_score >= 1.5) + 0.1 * min(1.0, len(best.beats) / 40) + 0.1 * (best.spread < 0.15)
+        train_id = best.train_id
+        return Plan(
+            mode="loop", source="probe:loop", pid=train_id.pid, tid=train_id.tid, beat=train_id.key, period_ns=best.period,
+            confidence=confidence, blind=True, usual=self._usual(loops, best.beats), levels=self._levels(loops, best.period, now),
+            score=best_score,
+        )  # fmt: skip
+
+    # -- pieces ------------------------------------------------------------------------------------------------------------------
+    def _regular(self, loop: Loop) -> bool:
+        gaps = np.diff(loop.beats)
+        near = float(np.mean((gaps > 0.5 * loop.period) & (gaps < 2 * loop.period)))
+        return loop.spread <= 0.35 and near >= 0.75
+
+    def _place(self, loop: Loop) -> str:
+        row = self._keys.rows[loop.train_id.key]
+        return f"{row.function}:{row.line}"
+
+    def _usual(self, loops: list[Loop], ends: Times) -> list[int]:
+        """Loops that beat in at least half of the cycles; the rest is foreign (validation, checkpoint, an epoch's end)."""
+        usual = []
+        for loop in loops:
+            held = np.diff(np.searchsorted(loop.beats, ends)) > 0
+            if held.size and float(np.mean(held)) >= 0.5:
+                usual.append(loop.train_id.key)
+        return usual
+
+    def _levels(self, loops: list[Loop], period: float, now: int) -> list[LoopLevel]:
+        """The nest around the step, outermost first."""
+        del now
+        rows: list[tuple[float, int, str]] = [(period, 0, "step")]
+        for loop in loops:
+            if loop.coverage >= 0.5:
+                name = "epoch" if loop.period > 1.5 * period else "micro-batch" if loop.period < 0.67 * period else ""
+                if name:
+                    rows.append((loop.period, len(loop.beats), name))
+        rows.sort(reverse=True)
+        return [LoopLevel(name, count, length / 1e9) for length, count, name in rows[:6]]
+
+
+def _alternation(calls: Times) -> int:
+    """2 when odd and even gaps between calls differ clearly: two optimisers take turns and no loop is in sight."""
+    gaps = np.diff(calls).astype(np.float64)[-LOOK_BACK_BEATS:]
+    if len(gaps) < 9:
+        return 1
+    odd, even = gaps[::2], gaps[1::2]
+    noise = float(np.median(np.abs(odd - np.median(odd))) + np.median(np.abs(even - np.median(even))))
+    apart = abs(float(np.median(odd) - np.median(even)))
+    return 2 if apart > 3 * noise and apart > 0.2 * float(np.median(gaps)) else 1
+
+
+def _seconds(ns: float) -> str:
+    return f"{ns / 1e9:.1f} s" if ns >= 1e9 else f"{ns / 1e6:.1f} ms"
+
+
+Counts = NDArray[np.int64]

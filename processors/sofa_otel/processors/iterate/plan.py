@@ -1,0 +1,51 @@
+"""Plan: what the tracker follows once a level was chosen. A value object, part of the state."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from sofa_otel.core.records import LoopLevel
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The chosen stream and level.
+
+    Attributes:
+        mode: ``marker`` cycles end with the optimiser's own calls; ``loop`` with a loop's beats; ``wrap`` with the backward
+            moves of sampled stacks; ``vote`` with a vote of recurring tokens.
+        source: Name of the stream for people (``probe:hook`` …).
+        pid, tid: The thread that runs the loop.
+        beat: Local number of the loop or hook (for ``wrap`` of the frame).
+        markers: Local numbers of exact optimiser calls, empty when none was seen.
+        group: Beats an iteration is made of (micro-batches, or two optimisers).
+        cut: Bytecode offset that a wrap must cross (``wrap``).
+        period_ns: Median period.
+        confidence: Probability that period and level are right.
+        blind: Nothing but regularity and coverage speaks for it.
+        usual: Local numbers of loops and hooks seen in most cycles.
+        levels: The loop nest as far as it is known, outermost first.
+    """
+
+    mode: Literal["marker", "loop", "wrap", "vote"]
+    source: str
+    pid: int
+    tid: int
+    beat: int
+    markers: list[int] = []
+    group: int = 1
+    cut: int = -1
+    period_ns: float
+    confidence: float
+    blind: bool = False
+    usual: list[int] = []
+    levels: list[LoopLevel] = []
+    score: float = 0.0
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why nothing was chosen, with figures; ``cycles`` of the best candidate."""
+
+    reason: str
+    cycles: int = 0
