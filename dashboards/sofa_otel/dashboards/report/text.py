@@ -55,7 +55,7 @@ class _Writer:
     def head(self) -> Iterable[str]:
         run = self.report.run
         job = view.clean(run.job) or "job without a name"
-        facts = [view.seconds(max(0, run.ended_ns - run.started_ns) / 1e9), exit_text(run.exit_code)]
+        facts = [view.seconds(max(0, run.ended_ns - run.started_ns) / 1e9), view.exit_text(run.exit_code)]
         if run.world_size > 1:
             facts.insert(0, f"{len(run.ranks)} of {view.plural(run.world_size, 'rank')}")
         tail = " · ".join(facts)
@@ -245,12 +245,3 @@ class _Writer:
             yield f"  {mark} {words[0][10:]}"
             yield from words[1:]
         yield from wrap(view.left_machine(run.endpoints), self.width, "  ", "  ")
-
-
-def exit_text(code: int | None) -> str:
-    """How the program ended."""
-    if code is None:
-        return "still running or killed"
-    if code < 0 or code > 128:
-        return f"ended by signal {-code if code < 0 else code - 128}"
-    return f"exit {code}"

@@ -61,7 +61,7 @@ def rank_map(tracks: Sequence[RankTrack], columns: int) -> tuple[NDArray[np.int6
     """Mean iteration duration of every rank in ``columns`` equal slices of time.
 
     Returns:
-        Borders of the slices (UNIX ns, ``columns + 1``) and a row of seconds for each track, NaN where no iteration began.
+        Borders of the slices (UNIX ns, ``columns + 1``) and a row of seconds for each track, NaN where no iteration ran.
     """
     starts = [np.asarray(track.start_ns, np.int64) for track in tracks]
     durations = [np.asarray(track.duration_s, np.float64) for track in tracks]
@@ -76,18 +76,26 @@ def rank_map(tracks: Sequence[RankTrack], columns: int) -> tuple[NDArray[np.int6
         slot = (start - first) // width
         total = np.bincount(slot, duration, minlength=columns)
         seen = np.bincount(slot, minlength=columns)
-        rows.append(np.divide(total, seen, out=np.full(columns, np.nan), where=seen > 0))
+        row = np.divide(total, seen, out=np.full(columns, np.nan), where=seen > 0)
+        for at in np.flatnonzero(duration * 1e9 > width).tolist():  # an iteration longer than a slice fills those it covers
+            covered = slice(int(slot[at]) + 1, int(slot[at] + duration[at] * 1e9 // width) + 1)
+            row[covered] = np.where(np.isnan(row[covered]), duration[at], row[covered])
+        rows.append(row)
     return first + width * np.arange(columns + 1, dtype=np.int64), rows
 
 
 def histogram(values: Floats, bins: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Counts in equal bins between the 0.5th and the 99.5th percentile; the outer bins take the tails in."""
+    """Counts in equal bins over the bulk of the values: two p10-p90 widths to either side of it.
+
+    A few stragglers would press everything else into one bin; they lie outside of the borders and are told in words.
+    """
     if not len(values):
         return np.zeros(0), np.zeros(0, np.int64)
-    low, high = (float(edge) for edge in np.percentile(values, (0.5, 99.5)))
+    p10, p90 = (float(edge) for edge in np.percentile(values, (10, 90)))
+    low, high = max(float(values.min()), p10 - 2 * (p90 - p10)), min(float(values.max()), p90 + 2 * (p90 - p10))
     if high - low < 1e-9 + 1e-3 * abs(high):
         low, high = low * 0.99 - 1e-9, high * 1.01 + 1e-9
-    counts, borders = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
+    counts, borders = np.histogram(values, bins=bins, range=(low, high))
     return borders, counts.astype(np.int64)
 
 

@@ -77,6 +77,10 @@ STATUSES: Final[Mapping[CorrelationStatus, str]] = {
     CorrelationStatus.ASSOCIATED: "associated (both tests)",
     CorrelationStatus.CANDIDATE: "candidate (one test)",
 }
+RANKS: Final = (BLUE, AMBER, LEAF, PINK, CYAN, ORANGE, VIOLET, BROWN)
+"""Colours (light, dark ground) that tell up to eight ranks or modules apart."""
+HEAT: Final = (("#e6edf7", "#1c4e96"), ("#1d2937", "#8cbcff"))
+"""Least and most of a heat map, on light and on dark ground."""
 WINDOWS: Final[Mapping[str, str]] = {
     "usr": "user code",
     "sys": "kernel",
@@ -125,6 +129,11 @@ _SI: Final = ("", "k", "M", "G", "T", "P", "E")
 def clean(text: object) -> str:
     """Text from the outside made harmless for a terminal and a page: no control, escape or direction-changing character."""
     return "".join("�" if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char for char in str(text))
+
+
+def slug(value: str) -> str:
+    """A member of a vocabulary as part of a CSS name."""
+    return "".join(char if char.isascii() and char.isalnum() else "-" for char in str(value))
 
 
 def plural(count: int, noun: str) -> str:
@@ -250,6 +259,11 @@ def metric_label(metric: str, attributes: Mapping[str, str] | None = None) -> st
     return clean(f"{label} · {values}" if values else label)
 
 
+def metric_order(metric: str) -> int:
+    """Place of a metric's lane on the page: the job before the host, unknown ones last."""
+    return list(_METRIC_LABELS).index(metric) if metric in _METRIC_LABELS else len(_METRIC_LABELS)
+
+
 def lane_unit(metric: str, unit: str) -> str:
     """Unit of a lane. A counter's rate may carry the counter's own unit: seconds a second are cores, or a share of time."""
     known = _METRICS.get(metric)
@@ -296,6 +310,15 @@ def median(report: Report) -> float | None:
 def level_noun(level: str) -> str:
     """Noun for an iteration of this loop level."""
     return clean(level).replace("-", " ") or "iteration"
+
+
+def exit_text(code: int | None) -> str:
+    """How the program ended."""
+    if code is None:
+        return "still running or killed"
+    if code < 0 or code > 128:
+        return f"ended by signal {-code if code < 0 else code - 128}"
+    return f"exit {code}"
 
 
 def left_machine(endpoints: Sequence[str]) -> str:

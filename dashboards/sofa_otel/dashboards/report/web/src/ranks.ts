@@ -1,0 +1,67 @@
+/** Ranks above each other: a field is the mean iteration of a rank in a slice of time. */
+
+import type { CustomSeriesRenderItemAPI, CustomSeriesRenderItemParams, EChartsOption } from "echarts";
+import { axisStyle, base, Chart, sides, timeXAxis } from "./chart";
+import type { ReportData } from "./data";
+import { elapsed, seconds } from "./format";
+import { isDark, mix } from "./theme";
+import type { TimeAxis } from "./timeaxis";
+
+export class RanksChart {
+  readonly chart: Chart;
+  private readonly low: number;
+  private readonly high: number;
+
+  constructor(
+    element: HTMLElement,
+    private readonly data: ReportData,
+    private readonly ranks: NonNullable<ReportData["ranks"]>,
+    private readonly axis: TimeAxis,
+  ) {
+    const values = ranks.rows.flat().filter((value): value is number => value !== null).sort((a, b) => a - b);
+    this.low = values[Math.floor(values.length * 0.05)] ?? 0;
+    this.high = Math.max(values[Math.floor(values.length * 0.95)] ?? 1, this.low * 1.1);
+    document.getElementById("rank-scale")!.textContent = `Faintest ${seconds(this.low / 1000)}, strongest ${seconds(this.high / 1000)} or more; a row is a rank, a field the mean ${data.noun} of that time.`;
+    this.chart = new Chart(element, () => this.option());
+    axis.attach(element);
+    axis.onChange(() => this.chart.refresh());
+  }
+
+  private option(): EChartsOption {
+    const { ranks, axis } = this;
+    const [from, to] = this.data.heat[isDark() ? 1 : 0];
+    const shades = Array.from({ length: 33 }, (_, at) => mix(to, from, at / 32));
+    const fields: [number, number, number][] = [];
+    const first = Math.max(0, ranks.edges.findIndex((edge) => edge > axis.low) - 1);
+    for (let row = 0; row < ranks.rows.length; row += 1) {
+      for (let column = first; column < ranks.edges.length - 1 && ranks.edges[column]! < axis.high; column += 1) {
+        const value = ranks.rows[row]![column];
+        if (value !== null && value !== undefined) fields.push([column, row, value]);
+      }
+    }
+    const render = (params: CustomSeriesRenderItemParams, api: CustomSeriesRenderItemAPI): any => {
+      const [column, row, value] = fields[params.dataIndex]!;
+      const frame = params.coordSys as unknown as { x: number; y: number; width: number; height: number };
+      const x = (edge: number): number => frame.x + ((ranks.edges[edge]! - axis.low) / (axis.high - axis.low)) * frame.width;
+      const [left, right] = [Math.max(frame.x, x(column)), Math.min(frame.x + frame.width, x(column + 1))];
+      const tall = frame.height / ranks.ids.length;
+      const part = Math.min(1, Math.max(0, (value - this.low) / (this.high - this.low)));
+      return { type: "rect", shape: { x: left, y: frame.y + row * tall, width: right - left + 0.3, height: Math.max(1, tall - 1) }, style: { fill: shades[Math.round(part * 32)] } };
+    };
+    const style = axisStyle();
+    return {
+      ...base(),
+      grid: { ...sides, top: 6, bottom: 28 },
+      xAxis: timeXAxis(axis, 0, true) as EChartsOption["xAxis"],
+      yAxis: { ...style, type: "category", inverse: true, data: ranks.ids.map((rank) => `rank ${rank}`), axisTick: { show: false }, splitLine: { show: false } } as EChartsOption["yAxis"],
+      tooltip: {
+        ...(base().tooltip as object), trigger: "item",
+        formatter: (params: any) => {
+          const [column, row, value] = fields[params.dataIndex as number]!;
+          return `<b>rank ${ranks.ids[row]}</b><br>${seconds(value / 1000)} around ${elapsed(ranks.edges[column]!, 100)}`;
+        },
+      },
+      series: [{ type: "custom", renderItem: render, data: fields.map(([column, row]) => [ranks.edges[column]!, row]), encode: { x: 0, y: 1 }, clip: false }],
+    };
+  }
+}
