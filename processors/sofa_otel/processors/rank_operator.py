@@ -64,8 +64,7 @@ class RankOperator:
         self._aligner = Aligner(self._header, tables)
         self._watermark = Watermark(lateness_ns)
         self._detector = IterationDetector(job, rank, tables)
-        self._grouper = Grouper(job, rank, tables)
-        self._attributor = Attributor(job, rank, tables, self._grouper)
+        self._attributor = Attributor(job, rank, tables, Grouper(job, rank, tables))
         self._recent: deque[EventBatch] = deque()
         self._recent_rows = 0
         self._next_keep_ns = 0
@@ -115,7 +114,6 @@ class RankOperator:
     def _take(self, piece: Slice) -> Output:
         if len(piece.batch):
             self._remember(piece.batch)
-            self._grouper.feed(piece.batch)
         self._attributor.feed(piece.batch, piece.until_ns)
         return self._conclude(self._detector.feed(piece.batch, piece.until_ns), piece.until_ns)
 
