@@ -17,7 +17,7 @@ from sofa_otel.core.errors import InputError
 from sofa_otel.core.pack import LocalTables, PackedSymbols, adopt, localise, pack_symbols, unpack_symbols
 from sofa_otel.core.symbols import Tables
 
-_NAME: Final = re.compile(r"r(\d+)-i(\d+)(?:-(\d+))?\.npz")
+_NAME: Final = re.compile(r"r(-?\d+)-i(\d+)(?:-(\d+))?\.npz")
 
 
 class RawRef(NamedTuple):
