@@ -4,12 +4,14 @@ import os
 import sys
 import time
 
-from _sofa_probe import identity, wire
+from _sofa_probe import counters, hooks, identity, wire
 from _sofa_probe.budget import Budget
+from _sofa_probe.handover import Handover
 from _sofa_probe.link import Link
 from _sofa_probe.sampler import Sampler
 from _sofa_probe.tables import Tables
 from _sofa_probe.threads import Threads
+from _sofa_probe.waits import Waits
 
 FLUSH_NS = 250000000
 SECOND_NS = 1000000000
@@ -39,11 +41,23 @@ class Agenda:
         self._next_flush = self._next_second = self._next_reset = 0
         self._jitter = pid * 2654435761 & 0x7FFFFFFF
         self._cpu_before = 0
-        self._switches = _switch_counter()
+        self.waits = Waits()
+        self.handover = Handover()
+        self.fast = _on("SOFA_PROBE_SWITCH")
         self.parts = self._parts(main_ident)
 
     def _parts(self, main_ident):
-        return []
+        """The optional mechanisms that this interpreter has and the environment allows."""
+        parts = [counters.Counters(self.pid, self.link)]
+        if hasattr(sys, "monitoring") and _on("SOFA_PROBE_LOOPS"):
+            from _sofa_probe import monitor
+
+            loops = monitor.Monitor(self.tables, main_ident, self.pid, self.notice)
+            self.sampler.on_stack = loops.seen
+            parts.append(loops)
+        if _on("SOFA_PROBE_HOOKS"):
+            parts.append(hooks.Hooks(self.tables))
+        return parts
 
     def run(self, wake):
         """Work until ``stopping``; ``wake`` is released to end a sleep early."""
@@ -51,7 +65,6 @@ class Agenda:
         self._cpu_before += -time.thread_time_ns()
         period = self.budget.period
         due = time.monotonic_ns()
-        count = self._switches
         while not self.stopping:
             now = time.monotonic_ns()
             period = self.budget.period if self.sampling else FLUSH_NS
@@ -59,7 +72,7 @@ class Agenda:
             due += int(period * (0.75 + 0.5 * self._jitter / 0x7FFFFFFF))
             if due <= now:
                 due = now + period // 2
-            before = count()
+            self.waits.before_sleep()
             if wake.acquire(True, (due - now) / 1e9):
                 break
             now = time.monotonic_ns()
@@ -68,15 +81,18 @@ class Agenda:
                 due = now + FLUSH_NS
                 self._flush(now)
                 continue
-            waited = now - due > WAITED_NS and count() - before > 1
             if self.sampling:
+                waited = now - due > WAITED_NS and self.waits.waited(now - due)
                 self.handovers += waited
-                self.sampler.take(due, period, waited)
+                if self.sampler.take(due, period, waited):
+                    self.waits.disturbed = True
+                self.handover.notice(self.sampler.running, now)
             if now >= self._next_flush:
                 self._flush(now)
         self._pause()
 
     def _pause(self):
+        self.handover.restore()
         now = time.monotonic_ns()
         self._cpu_before += time.thread_time_ns()
         self._send(now)
@@ -91,6 +107,8 @@ class Agenda:
         self.sampling = False
         self.link.close()
         self.threads.close()
+        for part in self.parts:
+            part.close()
 
     def cpu_ns(self):
         """CPU time of the probe's thread in this process."""
@@ -98,6 +116,9 @@ class Agenda:
 
     def _flush(self, now):
         self._next_flush = now + FLUSH_NS
+        self.waits.disturbed = True
+        if self.handovers and self.fast:
+            self.handover.shorten(now)
         self.budget.settle(self.cpu_ns(), now, self.handovers)
         self.total_handovers += self.handovers
         self.handovers = 0
@@ -199,20 +220,12 @@ class Agenda:
             part.abandon()
 
 
+def _on(name):
+    return os.environ.get(name, "on").lower() not in ("off", "0", "no", "false")
+
+
 def _number(name, default):
     try:
         return float(os.environ[name])
     except (KeyError, ValueError):
         return default
-
-
-def _switch_counter():
-    """Function that counts our thread's voluntary switches: a sleep is one, waiting for the interpreter lock adds more."""
-    try:
-        import resource
-
-        usage, who = resource.getrusage, resource.RUSAGE_THREAD
-        return lambda: usage(who).ru_nvcsw
-    except (ImportError, AttributeError):
-        ticks = iter(range(0, sys.maxsize, 2))
-        return lambda: next(ticks)

@@ -28,12 +28,10 @@ class Lifecycle:
         self.main = _thread.get_ident()
         self.born_ns = time.time_ns()
         self.agenda = None
-        self.first = True
         self._wake = _thread.allocate_lock()
         self._wake.acquire()
         self._gone = None
         self._tid = 0
-        self._relaunch = None
 
     def launch(self):
         """Start the thread."""
@@ -94,9 +92,9 @@ class Lifecycle:
         if sys.version_info < (3, 12):
             self.launch()
         else:
-            from _sofa_probe import relaunch
+            from _sofa_probe import fork_monitor
 
-            relaunch.at_next_call(self.launch)
+            fork_monitor.at_next_call(self.launch)
 
     def after_fork_in_child(self):
         """A new process: a probe of its own, from the start."""

@@ -32,20 +32,24 @@ class Sampler:
     """Takes samples into columns until they are taken away.
 
     Attributes:
-        on_stack: Called with the main thread's leaf frame whenever that thread has run (the loop monitor's source of code
-            objects).
+        running: Threads that ran between the last two samples.
+        on_stack: Called with path id and leaf frame of the main thread whenever that thread has run (the loop monitor's source
+            of code objects).
     """
 
     def __init__(self, tables, threads):
         self.tables = tables
         self.threads = threads
-        self.samples = self.late = self.rows = 0
+        self.samples = self.late = self.rows = self.running = 0
         self.on_stack = None
         self._turn = 0
         self._columns = _columns()
 
     def take(self, due, period, waited):
-        """Sample all threads now. ``period`` in ns; ``waited``: our thread had to wait for the interpreter lock."""
+        """Sample all threads now. ``period`` in ns; ``waited``: our thread had to wait for the interpreter lock.
+
+        True when the kernel was asked for something: the lock may have been lost meanwhile.
+        """
         now = time.monotonic_ns()
         self._turn += 1
         self.samples += 1
@@ -53,7 +57,13 @@ class Sampler:
         self.late += late
         seen = []
         ran = self._look(sys._current_frames(), get_ident(), seen)
-        for thread in self._undecided(ran, waited, period):
+        self.running = len(ran)
+        for thread in seen:
+            if thread.wanted_gil and thread.idle:
+                # It still waits. Only another thread of the program counts as the one it waits for.
+                thread.state = GIL if ran else ON_CPU
+        undecided = self._undecided(ran, waited, period)
+        for thread in undecided:
             # From here on the interpreter lock may be lost for a while; the instant stays what it was.
             state = self.threads.blocked_in(thread, now)
             thread.wanted_gil = state == kernel.WANTS_GIL
@@ -62,6 +72,7 @@ class Sampler:
             thread.state = state
         for thread in seen:
             self._row(thread, now, period, late)
+        return bool(undecided)
 
     def _look(self, frames, me, seen):
         """Stacks and first clock readings; returns the threads that ran since the last sample."""
@@ -81,8 +92,6 @@ class Sampler:
             cpu = threads.cpu(ident, thread)
             if cpu >= 0 and cpu == thread.cpu and thread.time:
                 thread.idle += 1
-                if thread.wanted_gil:
-                    thread.state = GIL
                 continue
             thread.idle = 0
             thread.ran = cpu - (thread.cpu if thread.time else 0)
@@ -90,7 +99,7 @@ class Sampler:
             thread.path = path(frame)
             ran.append(thread)
             if thread.main and self.on_stack is not None:
-                self.on_stack(frame)
+                self.on_stack(thread.path, frame)
         return ran
 
     def _undecided(self, ran, waited, period):

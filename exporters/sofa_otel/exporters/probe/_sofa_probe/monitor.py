@@ -1,0 +1,250 @@
+"""Exact loops (Python 3.12 and later): ``sys.monitoring`` tells every backward jump of the functions the main thread is seen in.
+
+A training step is one turn of a loop that is already running when it is first sampled, so function entries never show it; JUMP
+events do, since both ``for`` and ``while`` close with a backward jump (checked on 3.12, 3.13). Events are local to code objects,
+locations that turn too fast are switched off at once, and what is off costs nothing.
+"""
+
+import sys
+from _thread import get_ident
+from array import array
+from time import monotonic_ns
+
+from _sofa_probe import wire
+from _sofa_probe.fork_monitor import TOOLS, free_tool
+
+PYTHON_CALL, ENTRY, LOOP = 3, 1, 2
+OFF, NARROW, WIDE = 0, 1, 2
+HOT_HZ = 1000
+TOTAL_HZ = 4000
+MAX_CODES = 400
+BURST_NS = 500000000
+BURST_EVENTS = 4000
+NAME = "sofa"
+
+
+class Monitor:
+    """Loop turns and bursts of function entries of the main thread, between two drains.
+
+    Attributes:
+        active: A tool id was free; otherwise the monitor does nothing.
+    """
+
+    def __init__(self, tables, main_ident, tid, notice):
+        self.tables, self.tid, self._main, self._notice = tables, tid, main_ident, notice
+        self.events = self.hot_count = 0
+        self._api = sys.monitoring
+        self._tool = free_tool(TOOLS)
+        self.active = self._tool is not None
+        self._mode, self._names = WIDE, ()
+        self._codes = {}
+        self._modules = {}
+        self._paths = set()
+        self._hot = set()
+        self._turns = {}
+        self._heads = {}
+        self._symbols = {}
+        self._entries = []
+        self._burst_end = 0
+        self._drained = monotonic_ns()
+        self._backward = None
+        if self.active:
+            self._api.use_tool_id(self._tool, NAME)
+            self._api.register_callback(self._tool, self._api.events.JUMP, self._jump_callback())
+
+    def _jump_callback(self):
+        """The function that runs inside the program, once a loop turn: no allocation but the time, no attribute look-up.
+
+        A code object's bytecode lies inside the object, so its address plus an offset names an instruction of the process.
+        """
+        turns, heads, hot, disable = self._turns, self._heads, self._hot, self._api.DISABLE
+        main, ident, now, limit = self._main, get_ident, monotonic_ns, HOT_HZ // 4
+
+        def jump(code, source, target):
+            if target > source:
+                return disable
+            key = id(code) + target
+            times = turns.get(key)
+            if times is None:
+                if key in hot:
+                    return disable
+                heads[key] = (code, source, target)
+                times = turns[key] = []
+            if ident() == main:
+                if len(times) >= limit:
+                    return disable
+                times.append(now())
+            return None
+
+        return jump
+
+    def seen(self, path, frame):
+        """Take note of a stack of the main thread (called by the sampler when that thread has run)."""
+        if path in self._paths or not self.active or self._mode == OFF:
+            return
+        self._paths.add(path)
+        while frame is not None:
+            code = frame.f_code
+            if id(code) not in self._codes and len(self._codes) < MAX_CODES:
+                self._codes[id(code)] = code
+                self._modules[id(code)] = str(frame.f_globals.get("__name__", ""))
+                if self._loops(code) and self._wanted(code):
+                    self._api.set_local_events(self._tool, code, self._api.events.JUMP)
+            frame = frame.f_back
+
+    def _loops(self, code):
+        if self._backward is None:
+            import opcode
+
+            self._backward = opcode.opmap.get("JUMP_BACKWARD", -1)
+        return self._backward in code.co_code[::2]
+
+    def _wanted(self, code):
+        if self._mode != NARROW or not self._names:
+            return self._mode != OFF
+        return any(
+            function in (code.co_qualname, code.co_name) and file in ("", code.co_filename) for function, file in self._names
+        )
+
+    def request(self, mode, bursts, names):
+        """Change what is captured; widening switches hot locations on again, for this tool only."""
+        if not self.active:
+            return
+        self._mode, self._names = mode, {(name[0], name[2]) for name in names}
+        self._hot.clear()
+        self._paths.clear()
+        for code in self._codes.values():
+            self._api.set_local_events(self._tool, code, 0)
+            if self._wanted(code) and self._loops(code):
+                self._api.set_local_events(self._tool, code, self._api.events.JUMP)
+        if bursts:
+            self._start_burst()
+
+    def _start_burst(self):
+        entries, main, ident, now, disable = self._entries, self._main, get_ident, monotonic_ns, self._api.DISABLE
+
+        def start(code, _offset):
+            if ident() == main:
+                if len(entries) >= BURST_EVENTS:
+                    return disable
+                entries.append((now(), code))
+            return None
+
+        self._burst_end = monotonic_ns() + BURST_NS
+        self._api.register_callback(self._tool, self._api.events.PY_START, start)
+        self._api.set_events(self._tool, self._api.events.PY_START)
+
+    def _end_burst(self):
+        self._burst_end = 0
+        self._api.set_events(self._tool, 0)
+        self._api.register_callback(self._tool, self._api.events.PY_START, None)
+
+    def tick(self, now):
+        """End a burst that is over."""
+        if self._burst_end and (now >= self._burst_end or len(self._entries) >= BURST_EVENTS):
+            self._end_burst()
+
+    def drain(self):
+        """CALLS frames of everything since the last time."""
+        if not self.active:
+            return []
+        now = monotonic_ns()
+        passed = max(now - self._drained, 1) / 1e9
+        self._drained = now
+        taken = []
+        for key, times in list(self._turns.items()):
+            count = len(times)
+            if count:
+                taken.append((count, key, times[:count]))
+                del times[:count]
+        taken.sort()
+        total = sum([count for count, _, _ in taken])
+        columns = (array("q"), array("I"), array("B"))
+        while taken:
+            count, key, times = taken.pop()
+            if count >= HOT_HZ // 4 or total / passed > TOTAL_HZ:
+                total -= count
+                self._too_hot(key, count / passed)
+                continue
+            self._append(columns, times, self._symbol(key), LOOP)
+        entries = self._entries[:]
+        del self._entries[: len(entries)]
+        for time, code in entries:
+            symbol = self.tables.symbol(code, 0, code.co_firstlineno, self._modules.get(id(code), ""))
+            self._append(columns, (time,), symbol, ENTRY)
+        self.events += len(columns[0])
+        return _calls(columns, self.tid)
+
+    @staticmethod
+    def _append(columns, times, symbol, subkind):
+        if symbol:
+            columns[0].extend(times)
+            columns[1].extend([symbol] * len(times))
+            columns[2].extend([subkind] * len(times))
+
+    def _too_hot(self, key, rate):
+        """Switch a location off and say so; one that only filled its list while nobody drained it is switched on again."""
+        code, source, target = self._heads[key]
+        if rate < HOT_HZ / 2 and code is not None:
+            self._api.set_local_events(self._tool, code, 0)
+            self._api.set_local_events(self._tool, code, self._api.events.JUMP)
+            return
+        self._hot.add(key)
+        self._turns.pop(key, None)
+        self.hot_count += 1
+        if self.hot_count <= 20:
+            line = _line(code, source, target)
+            words = "HOT loop at %s:%d (%s) turns %.0f times a second: not followed" % (
+                code.co_filename,
+                line,
+                code.co_name,
+                rate,
+            )
+            self._notice(words)
+
+    def _symbol(self, key):
+        found = self._symbols.get(key)
+        if found is None:
+            code, source, target = self._heads[key]
+            line = _line(code, source, target)
+            found = self._symbols[key] = self.tables.symbol(code, target, line, self._modules.get(id(code), ""))
+        return found
+
+    def restart(self):
+        """The tables start anew."""
+        self._symbols.clear()
+        self._paths.clear()
+
+    def stats(self):
+        """Own account."""
+        return [("loop_events", self.events), ("loops_hot", self.hot_count), ("loop_codes", len(self._codes))]
+
+    def close(self):
+        """Take every event back and free the tool."""
+        if not self.active:
+            return
+        self.active = False
+        for code in self._codes.values():
+            self._api.set_local_events(self._tool, code, 0)
+        self._api.set_events(self._tool, 0)
+        for event in (self._api.events.JUMP, self._api.events.PY_START):
+            self._api.register_callback(self._tool, event, None)
+        self._api.free_tool_id(self._tool)
+
+    abandon = close
+
+
+def _line(code, source, target):
+    """Line of a loop's head: a ``while`` jumps back to its body, so its test (at the jump) is the earlier of the two lines."""
+    lines = [line for start, end, line in code.co_lines() if line and (start <= source < end or start <= target < end)]
+    return min(lines) if lines else code.co_firstlineno
+
+
+def _calls(columns, tid):
+    times, symbols, subkinds = columns
+    count = len(times)
+    if not count:
+        return []
+    zeros, none = array("q", bytes(8 * count)), array("I", bytes(4 * count))
+    tids, kinds = array("I", [tid]) * count, array("B", [PYTHON_CALL]) * count
+    return [wire.rows(wire.CALLS, (times, zeros, zeros, tids, symbols, none, kinds, subkinds))]
