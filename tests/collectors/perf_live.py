@@ -149,7 +149,8 @@ def running() -> dict[str, object]:
         again = during(0.3)
         collector.request(CaptureRequest(source="perf_syscalls", mode="off"))
         time.sleep(0.05)
-        off = during(0.2)
+        since = time.time_ns()
+        off = [row for row in during(0.2) if row["start_ns"] > since]
         collector.request(CaptureRequest(source="perf_syscalls", mode="wide", rate_hz=100))
         during(1.3)
         shed = during(0.2)
