@@ -103,7 +103,7 @@ def test_swarm_times_shares_and_trend() -> None:
     rows = [window(i, "a" * 16, 10 if i < 15 else 20) for i in range(30)] + [window(i, "b" * 16, 10) for i in range(30)]
     rows.append(window(3, "c" * 16, 99, concurrent=True))
     infos = [SwarmInfo(job="j", rank=0, swarm=s * 16, caption=s, kind=SwarmKind.COMPUTE) for s in "abc"]
-    swarms = {swarm.caption: swarm for swarm in swarms_of(rows, infos)}
+    swarms = {swarm.caption: swarm for swarm in swarms_of(rows, infos, set(range(30)))}
     assert swarms["a"].time_s == pytest.approx(0.45)
     assert swarms["a"].share + swarms["b"].share == pytest.approx(1)
     assert swarms["a"].per_iteration_s == pytest.approx(0.015)
@@ -120,7 +120,9 @@ def part(rank: int, index: int, **exposed: int) -> PhaseBreakdown:
 
 
 def test_breakdown_shares_sum_to_one_and_name_the_bottleneck() -> None:
-    out = breakdown_of([part(0, i, loader=6_000_000, cpu_user=4_000_000) for i in range(10)] + [part(0, -1, idle=10**9)], {})
+    out = breakdown_of(
+        [part(0, i, loader=6_000_000, cpu_user=4_000_000) for i in range(10)] + [part(0, -1, idle=10**9)], {}, set(range(10))
+    )
     assert sum(out.shares.values()) == pytest.approx(1)
     assert out.bottleneck is not None
     assert out.bottleneck.class_ == Resource.LOADER

@@ -95,7 +95,8 @@ class Iterations(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Swarm(msgspec.Struct, frozen=True, kw_only=True):
-    """``share`` is of all swarms' time; ``trend`` the relative change of per-iteration time from first to last third."""
+    """``time_s`` and ``share`` are of the leading thread in training iterations (shares sum to 1); ``concurrent_s`` is time of other
+    threads and processes beside it; ``trend`` is the relative change of per-iteration time from the first to the last third."""
 
     id: str
     caption: str
@@ -108,6 +109,7 @@ class Swarm(msgspec.Struct, frozen=True, kw_only=True):
     trend: float
     members: list[SwarmMember]
     relations: list[SwarmRelation]
+    concurrent_s: float = 0.0
     per_window_s: list[float] = []
     """Seconds per iteration in up to 60 equal slices of the run, for sparklines."""
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from sofa_otel.core import names
-from sofa_otel.core.names import Phase
+from sofa_otel.core.names import IterationKind, Phase
 from sofa_otel.core.records import Detection, Iteration, PhaseBreakdown, StackProfile, SwarmInfo, SwarmWindow
 from sofa_otel.core.report import CollectorSummary, Iterations, RankTrack, Report, RunCost, RunSummary
 from sofa_otel.core.run import RunReader
@@ -17,7 +19,7 @@ from sofa_otel.processors.summary.features import feature_vector
 from sofa_otel.processors.summary.iterations import summarise
 from sofa_otel.processors.summary.lanes import lanes_of
 from sofa_otel.processors.summary.stragglers import stragglers_of
-from sofa_otel.processors.summary.swarms import breakdown_of, flames_of, swarms_of
+from sofa_otel.processors.summary.swarms import breakdown_of, counted, flames_of, swarms_of
 
 
 def _run_summary(readers: Sequence[RunReader], ranks: list[int]) -> RunSummary:
@@ -82,7 +84,8 @@ def build_report(readers: Sequence[RunReader]) -> Report:
 
     window = (run.started_ns, max(run.ended_ns, run.started_ns + 1))
     if found.get(lead):
-        window = (min(i.start_ns for i in found[lead]), max(i.end_ns for i in found[lead]))
+        shown = [i for i in found[lead] if i.kind == IterationKind.TRAIN] or found[lead]
+        window = (min(i.start_ns for i in shown), max(i.end_ns for i in shown))
     stored = [one for reader in readers for one in reader.resources(rank=lead)]
     counters = Counters(stored, *window)
     windows = [row for reader in readers for row in reader.records(SwarmWindow, rank=lead)]
@@ -90,15 +93,17 @@ def build_report(readers: Sequence[RunReader]) -> Report:
     profiles = [row for reader in readers for row in reader.records(StackProfile, rank=lead)]
     lead_parts = parts.get(lead, [])
     elapsed = (run.ended_ns - run.started_ns) / 1e9
-    features = feature_vector(iterations, breakdown_of(lead_parts, {}), lead_parts, counters, max(elapsed, 0.0))
-    breakdown = breakdown_of(lead_parts, _windows(features))
+    train = {i.index for i in found.get(lead, []) if i.kind == IterationKind.TRAIN}
+    split = breakdown_of(lead_parts, {}, train)
+    features = feature_vector(iterations, split, counted(lead_parts, train), counters, max(elapsed, 0.0))
+    breakdown = msgspec.structs.replace(split, windows=_windows(features))
     whole = Counters(stored, run.started_ns, max(run.ended_ns, window[1]))
     step = iterations.duration_s.median if iterations.duration_s else 0.0
     several = len(iterations.by_rank) > 1
     return Report(
         run=run,
         iterations=iterations,
-        swarms=swarms_of(windows, infos),
+        swarms=swarms_of(windows, infos, train),
         breakdown=breakdown,
         correlations=[],
         stragglers=stragglers_of(parts, step),

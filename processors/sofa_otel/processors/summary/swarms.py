@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -15,28 +17,53 @@ SLICES = 60
 _FLAME_PATHS = 3000
 
 
-def swarms_of(windows: Sequence[SwarmWindow], infos: Sequence[SwarmInfo]) -> list[Swarm]:
-    """Swarms of the leading thread, largest first. Time of other threads counts only for swarms that have no leading time."""
+class _Spanning(Protocol):
+    @property
+    def iteration(self) -> int: ...
+
+
+R = TypeVar("R", bound=_Spanning)
+
+
+def counted(rows: Sequence[R], train: AbstractSet[int]) -> list[R]:
+    """Rows of training iterations; all rows where none were found."""
+    return [row for row in rows if row.iteration in train] if train else list(rows)
+
+
+def swarms_of(windows: Sequence[SwarmWindow], infos: Sequence[SwarmInfo], train: AbstractSet[int]) -> list[Swarm]:
+    """Swarms, largest first.
+
+    Once iterations were found only time inside training iterations counts (start-up, warm-up and validation would hide what a
+    step is made of). ``time_s`` and ``share`` are of the leading thread; time of threads and processes beside it is in
+    ``concurrent_s``.
+
+    Args:
+        windows, infos: One rank's records.
+        train: Indices of training iterations; empty when none were found.
+    """
+    windows = counted(windows, train)
     known = {info.swarm: info for info in infos}
-    leading = {window.swarm for window in windows if not window.concurrent}
     time_ns: dict[str, int] = defaultdict(int)
+    beside_ns: dict[str, int] = defaultdict(int)
     calls: dict[str, int] = defaultdict(int)
     inside: dict[str, dict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))
     spans: dict[int, int] = {}
     for window in windows:
-        if window.concurrent and window.swarm in leading:
+        calls[window.swarm] += window.calls
+        if window.concurrent:
+            beside_ns[window.swarm] += window.time_ns
             continue
         time_ns[window.swarm] += window.time_ns
-        calls[window.swarm] += window.calls
         if window.iteration >= 0:
             inside[window.swarm][window.iteration, window.iterations] += window.time_ns
             spans[window.iteration] = max(spans.get(window.iteration, 0), window.iterations)
     first = min(spans, default=0)
     last = max((i + n for i, n in spans.items()), default=0)
     iterations = sum(spans.values())
-    lead_total = sum(t for s, t in time_ns.items() if s in leading) or sum(time_ns.values()) or 1
+    lead_total = sum(time_ns.values()) or 1
     out = []
-    for swarm, total in time_ns.items():
+    for swarm in {**time_ns, **beside_ns}:
+        total = time_ns[swarm]
         info = known.get(swarm)
         if info is None:
             continue
@@ -45,10 +72,10 @@ def swarms_of(windows: Sequence[SwarmWindow], infos: Sequence[SwarmInfo]) -> lis
             Swarm(
                 id=swarm, caption=info.caption, kind=info.kind, phase=info.phase, time_s=total / 1e9, share=total / lead_total,
                 calls=calls[swarm], per_iteration_s=sum(inside[swarm].values()) / 1e9 / iterations if iterations else 0.0,
-                trend=trend, members=list(info.members), relations=list(info.relations), per_window_s=per_slice,
+                trend=trend, members=list(info.members), relations=list(info.relations), per_window_s=per_slice, concurrent_s=beside_ns[swarm] / 1e9,
             )
         )  # fmt: skip
-    out.sort(key=lambda swarm: (-swarm.time_s, swarm.id))
+    out.sort(key=lambda swarm: (-swarm.time_s, -swarm.concurrent_s, swarm.id))
     return out
 
 
@@ -66,8 +93,9 @@ def _trend(cells: dict[tuple[int, int], int], first: int, last: int) -> tuple[li
     return [float(x) for x in per], (after - before) / before if before > 0 else 0.0
 
 
-def breakdown_of(parts: Sequence[PhaseBreakdown], windows: dict[str, float]) -> Breakdown:
-    """Exposed time of all iterations by resource and by phase."""
+def breakdown_of(parts: Sequence[PhaseBreakdown], windows: dict[str, float], train: AbstractSet[int]) -> Breakdown:
+    """Exposed time of the training iterations ``train`` by resource and by phase."""
+    parts = counted(parts, train)
     exposed: dict[Resource, float] = dict.fromkeys(Resource, 0.0)
     phases: dict[Phase, float] = dict.fromkeys(Phase, 0.0)
     for part in parts:
