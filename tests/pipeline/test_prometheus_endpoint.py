@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import http.client
 import socket
 
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from telemetry_samples import request, samples
 
 from sofa_otel.core import names
 from sofa_otel.core.errors import WorkFailedError
@@ -79,15 +79,6 @@ def points() -> list[MetricPoint]:
     ]
 
 
-def request(port: int, method: str = "GET", path: str = "/metrics", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, headers={key.replace("_", "-"): value for key, value in headers.items()})
-    response = connection.getresponse()
-    body = response.read()
-    connection.close()
-    return response, body
-
-
 @pytest.fixture
 def endpoint():  # type: ignore[no-untyped-def]
     endpoint = PrometheusEndpoint(points, port=0, resource=Resource((("service.name", "t"),)), scope=Scope("sofa_otel", "1"))
@@ -95,10 +86,6 @@ def endpoint():  # type: ignore[no-untyped-def]
     yield endpoint
     endpoint.stop()
     endpoint.stop()
-
-
-def samples(families: object) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}  # type: ignore[attr-defined]
 
 
 def test_scrape_has_every_value_in_both_formats(endpoint: PrometheusEndpoint) -> None:

@@ -5,43 +5,20 @@ from __future__ import annotations
 import random
 
 import pytest
+from telemetry_samples import iteration, some_records, window
 
 from sofa_otel.core import names
 from sofa_otel.core.batch import BatchHeader
 from sofa_otel.core.errors import InputError
-from sofa_otel.core.names import FindingId, IterationKind, Phase, Resource, SwarmKind
-from sofa_otel.core.records import Iteration, PhaseBreakdown, SwarmInfo, SwarmWindow
+from sofa_otel.core.names import FindingId, SwarmKind
+from sofa_otel.core.records import SwarmInfo
 from sofa_otel.core.series import ResourceBatch, SeriesTable
 from sofa_otel.core.telemetry import Histogram
 from sofa_otel.core.totals import OTHER, Totals
 
 
-def iteration(index: int, took_ns: int, kind: IterationKind = IterationKind.TRAIN, rank: int = 0) -> Iteration:
-    return Iteration(
-        job="j", rank=rank, level="step", index=index, start_ns=10**18 + index * 10**9, end_ns=10**18 + index * 10**9 + took_ns,
-        confidence=0.9, source="probe:loop", kind=kind,
-    )  # fmt: skip
-
-
-def window(swarm: str, time_ns: int, rank: int = 0, concurrent: bool = False) -> SwarmWindow:
-    return SwarmWindow(job="j", rank=rank, iteration=0, swarm=swarm, time_ns=time_ns, calls=2, bytes=7, concurrent=concurrent)
-
-
 def values(totals: Totals, metric: names.Metric) -> dict[tuple[tuple[str, object], ...], object]:
     return {point.attributes: point.value for point in totals.points(5) if point.metric == metric}
-
-
-def some_records() -> list[Iteration | PhaseBreakdown | SwarmWindow]:
-    return [
-        iteration(0, 900_000_000, IterationKind.WARMUP),
-        *(iteration(i, 100_000_000 + i) for i in range(1, 20)),
-        PhaseBreakdown(
-            job="j", rank=0, iteration=0, iterations=20, start_ns=0, end_ns=1,
-            phase_ns={Phase.DATA_LOADING: 3, Phase.MODEL_FORWARD: 4}, exposed_ns={Resource.LOADER: 3, Resource.CPU_USER: 4},
-        ),
-        *(window(f"{i:016x}", i) for i in range(1, 10)),
-        window(f"{1:016x}", 50, concurrent=True),
-    ]  # fmt: skip
 
 
 def test_values_are_exact_and_carry_job_and_rank() -> None:
