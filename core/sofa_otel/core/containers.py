@@ -10,7 +10,7 @@ import re
 from typing import Final, NamedTuple
 
 _UUID: Final = r"[0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}"
-_POD: Final = re.compile(rf"(?:^|[/-])pod({_UUID}|[0-9a-f]{{32}})(?:\.slice)?(?=/|$)")
+_POD: Final = re.compile(rf"(?:^|[/-])pod({_UUID}|[0-9a-f]{{32}})(?:\.slice)?(?=[/:]|$)")
 _CONTAINER: Final = re.compile(r"(?:^|/|[a-z]-|:)([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 _MOUNT_POD: Final = re.compile(rf"/kubelet/pods/({_UUID}|[0-9a-f]{{32}})/")
 _MOUNT_CONTAINER: Final = re.compile(r"/(?:containers|sandboxes|overlay-containers)/([0-9a-f]{64})/")

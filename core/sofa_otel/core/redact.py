@@ -13,7 +13,7 @@ from typing import Final
 HIDDEN: Final = "***"
 
 _TELLING: Final = (
-    r"pass(?:w(?:or)?d|phrase)?|pwd|passwd|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|(?:^|[-_.])key(?:$|[-_.])|"
+    r"pass(?:w(?:or)?d|phrase)?|pwd|passwd|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|(?:^|[-_.])key$|"
     r"(?:[a-z0-9]key)$|credential|cred(?:s)?$|auth(?:orization)?(?:$|[-_.])|bearer|cookie|session(?:[-_.]?id)?$|dsn$|"
     r"connection[-_.]?string|signature|(?:^|[-_.])sas(?:$|[-_.])|netrc|kubeconfig"
 )
@@ -27,7 +27,7 @@ _HARMLESS: Final = re.compile(
 )
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]*://)([^/\s@\"']+)@", re.IGNORECASE)
 _QUERY: Final = re.compile(r"([?&;]([^=&;\s]+)=)([^&;\s\"']+)")
-_PAIR: Final = re.compile(r"(^|[\s,;{\"'])([A-Za-z0-9_.-]+)(\"?\s*[=:]\s*\"?)(\"[^\"]*\"|'[^']*'|[^\s,;\"'}]+)")
+_PAIR: Final = re.compile(r"(^|[\s,;{(\[\"'])([A-Za-z0-9_.-]+)([\"'\]]*\s*[=:]\s*\"?)(\"[^\"]*\"|'[^']*'|[^\s,;\"'}]+)")
 _FORM: Final = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|"
     r"AKIA[0-9A-Z]{16}|ASIA[0-9A-Z]{16}|AIza[\w-]{35}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|wandb_v1_\w{20,})"
@@ -50,6 +50,8 @@ class Redactor:
         """Whether values under this name are hidden."""
         if self._extra.search(name):
             return True
+        if name in ("PWD", "OLDPWD"):
+            return False  # the shell's working directory
         return self._secret.search(name) is not None and _HARMLESS.search(name) is None
 
     def argv(self, argv: Sequence[str]) -> list[str]:
@@ -63,7 +65,7 @@ class Redactor:
                 continue
             name, equals, value = word.partition("=")
             option = re.fullmatch(r"-{1,2}[A-Za-z0-9_.-]+", name) is not None
-            plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.+-]*", name) is not None
+            plain = re.fullmatch(r"[+~]{0,2}[A-Za-z_][A-Za-z0-9_.+-]*", name) is not None
             if equals and (option or plain) and self.telling(name):
                 out.append(f"{name}={HIDDEN}" if value else word)
             else:

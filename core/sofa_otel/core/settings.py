@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
@@ -207,8 +209,8 @@ def _allowed(kind: Any) -> str:
 def _split_listen(text: str, source: str) -> tuple[str, int | None]:
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]*)(?::(\d+))?", text)
     if match is None:
-        if text.count(":") > 1 and re.fullmatch(r"[0-9a-fA-F:.]+", text):
-            return text, None
+        with suppress(ValueError):
+            return str(IPv6Address(text)), None
         raise UsageError(f"{source}: {text!r} is not an address", "use HOST or HOST:PORT, as 127.0.0.1:9464 or [::1]:9464")
     host = match[1].strip("[]") or "127.0.0.1"
     return host, None if match[2] is None else _convert("port", int(match[2]), source)
