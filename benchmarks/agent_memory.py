@@ -53,11 +53,17 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def is_target(pid: int, script: str) -> bool:
+    """Whether a process runs ``script``; sofa's own processes name it too, after their own name."""
+    line = command_line(pid)
+    return script in line and str(SOFA) not in line
+
+
 def helpers(pid: int, target: str) -> list[int]:
     """Descendants of ``pid`` except the target's tree, which is known by the script's path."""
     out = []
     for child in children(pid):
-        if target not in command_line(child):
+        if not is_target(child, target):
             out += [child, *helpers(child, target)]
     return out
 
@@ -68,7 +74,7 @@ def measure(command: list[str], environment: dict[str, str], target: str) -> lis
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sofa:
         started = False
         while sofa.poll() is None:
-            alive = any(target in command_line(child) for child in children(sofa.pid))
+            alive = any(is_target(child, target) for child in children(sofa.pid))
             if alive:
                 started = True
                 samples.append((pss_mb(sofa.pid), sum(pss_mb(pid) for pid in helpers(sofa.pid, target))))
