@@ -49,13 +49,12 @@ def f1(found: np.ndarray, truth: np.ndarray, tolerance: float) -> float:
     """Best F1 over constant offsets, greedy one-to-one."""
     if not len(found) or not len(truth):
         return 0.0
-    near = np.searchsorted(truth, found).clip(0, len(truth) - 1)
+    near = np.searchsorted((truth[1:] + truth[:-1]) / 2, found)
     offsets = np.quantile(found - truth[near], [0.1, 0.25, 0.5, 0.75, 0.9])
     best = 0.0
     for offset in offsets:
         moved = found - offset
-        right = np.searchsorted(truth, moved).clip(1, len(truth) - 1)
-        pick = np.where(np.abs(truth[right] - moved) < np.abs(truth[right - 1] - moved), right, right - 1)
+        pick = np.searchsorted((truth[1:] + truth[:-1]) / 2, moved)
         hit = len(set(pick[np.abs(truth[pick] - moved) <= tolerance].tolist()))
         best = max(best, 2 * hit / (len(found) + len(truth)))
     return best

@@ -24,11 +24,18 @@ from sofa_otel.processors.iterate.levels import LevelChooser
 from sofa_otel.processors.iterate.numbering import Numbering
 from sofa_otel.processors.iterate.phases import Cycle
 from sofa_otel.processors.iterate.plan import Plan, Refusal
+from sofa_otel.processors.iterate.rates import SamplingRate
+from sofa_otel.processors.iterate.sampled import SampledChooser
 from sofa_otel.processors.iterate.settings import DetectorSettings
 from sofa_otel.processors.iterate.track import BeatTracker
 from sofa_otel.processors.iterate.trains import TrainStore
+from sofa_otel.processors.iterate.wraps import WrapStore
+from sofa_otel.processors.iterate.wraptrack import WrapTracker
 
 _PATIENCE = 5.0
+_SAMPLED_LOOK_NS = 100_000_000
+_WRAPS = 2048
+_FEWEST_SHARE = 0.4
 
 
 class DetectorOutput(msgspec.Struct):
@@ -56,9 +63,12 @@ class IterationDetector:
         self._settings = settings or DetectorSettings()
         self._keys = KeyTable()
         self._store = TrainStore(self._keys, self._settings.max_keys)
+        self._wraps = WrapStore(self._keys, tables, self._settings.max_keys)
         self._chooser = LevelChooser(self._keys, self._settings)
+        self._sampled = SampledChooser(self._keys, self._settings)
+        self._rate = SamplingRate(self._settings)
         self._numbering = Numbering(job, rank)
-        self._tracker: BeatTracker | None = None
+        self._tracker: BeatTracker | WrapTracker | None = None
         self._refusal = Refusal("")
         self._committed = False
         self._locked_ns = 0
@@ -129,53 +139,84 @@ class IterationDetector:
         self._pending = None
         self._step(rest, max(end_ns, self._now), out)
         if self._tracker is not None:
-            self._tell(self._tracker.plan, [], out, final=True)
+            self._tell(self._tracker.plan, self._advance(self._now, final=True), out, final=True)
         out.detections.append(self._detection())
         return out
 
     # -- one look ----------------------------------------------------------------------------------------------------------------
     def _step(self, batch: EventBatch | None, edge: int, out: DetectorOutput) -> None:
-        fresh = False
         if batch is not None:
-            self._store.add(batch, self._settings.max_beats if not self._committed else 4 * self._settings.kept_beats)
-            fresh = True
+            self._store.add(batch, self._settings.max_beats)
+            self._wraps.add(batch, _WRAPS)
         self._now = edge
         if self._tracker is None:
-            if fresh and edge >= self._next_look:
+            if batch is not None and edge >= self._next_look:
                 self._learn(edge, out)
             return
-        cycles = self._tracker.advance(self._store, edge)
+        cycles = self._advance(edge)
         if cycles:
             self._stalled = False
         self._tell(self._tracker.plan, cycles, out)
-        if fresh and edge >= self._next_look:
+        if batch is not None and edge >= self._next_look:
             self._doubt(edge, out)
-        if self._committed and self._tracker is not None:
-            self._store.prune(self._tracker.last_ns - int(4 * self._tracker.plan.period_ns), self._settings.kept_beats)
+        if self._committed:
+            plan = self._tracker.plan
+            before = self._tracker.last_ns - int(4 * plan.period_ns)
+            self._store.prune(before, self._settings.kept_beats)
+            self._wraps.prune(before, self._settings.kept_beats)
+
+    def _advance(self, now: int, *, final: bool = False) -> list[Cycle]:
+        tracker = self._tracker
+        if isinstance(tracker, WrapTracker):
+            return tracker.advance(self._wraps, now, final=final)
+        return tracker.advance(self._store, now) if tracker is not None else []
+
+    def _choose(self, now: int) -> Plan | Refusal:
+        """Exact sources first; sampled stacks where those have nothing to say."""
+        exact = self._chooser.choose(self._store, now, self._wraps.idle())
+        if isinstance(exact, Plan) or now % _SAMPLED_LOOK_NS >= self._settings.fine_ns:
+            return exact
+        sampled = self._sampled.choose(self._wraps, now)
+        if isinstance(sampled, Plan):
+            loops = [t for _, t in self._store.of_thread(sampled.pid, sampled.tid) if len(t.times) and t.times[-1] > now - 2e9]
+            if loops and sampled.levels[-1].count < 2 * self._settings.min_cycles_blind and exact.cycles:
+                return exact  # the loop itself will tell soon, and exactly
+            return sampled
+        return sampled if sampled.cycles > exact.cycles else exact
 
     def _learn(self, now: int, out: DetectorOutput) -> None:
-        found = self._chooser.choose(self._store, now, {})
+        found = self._choose(now)
         if isinstance(found, Refusal):
-            self._refusal = found
-            self._next_look = now + self._settings.fine_ns
+            if found.reason:
+                self._refusal = found
+        elif found.confidence >= self._settings.min_confidence:
+            self._lock(found, now, out)
             return
-        if found.confidence < self._settings.min_confidence:
-            return
-        self._lock(found, now, out)
+        self._next_look = now + self._settings.fine_ns
+        self._ask(self._rate.searching(now, self._interval()), out)
+
+    def _interval(self) -> float:
+        threads = [thread.interval for thread in self._wraps.threads.values() if thread.interval > 0]
+        return min(threads, default=0.0)
+
+    @staticmethod
+    def _ask(request: CaptureRequest | None, out: DetectorOutput) -> None:
+        if request is not None:
+            out.requests.append(request)
 
     def _lock(self, plan: Plan, now: int, out: DetectorOutput) -> None:
         after = self._tracker.last_ns if self._tracker is not None and self._committed else 0
         self._numbering.drop_held()
-        self._tracker = BeatTracker(plan, self._keys, after)
+        self._tracker = WrapTracker(plan, after) if plan.mode == "wrap" else BeatTracker(plan, self._keys, after)
         self._committed = not plan.blind
-        cycles = self._tracker.advance(self._store, now)
+        cycles = self._advance(now)
         if not self._locked_ns:
             self._locked_ns = now
             self._locked_after = sum(1 for cycle in cycles if cycle.kind == IterationKind.TRAIN)
         self._tell(plan, cycles, out)
         out.detections.append(self._detection())
         if self._committed:
-            out.requests.append(self._narrow(plan))
+            self._narrow(plan, out)
 
     def _doubt(self, now: int, out: DetectorOutput) -> None:
         """Is there something better than the plan? Asked while it is blind, and when its beats stay away."""
@@ -184,16 +225,26 @@ class IterationDetector:
             return
         self._next_look = now + self._settings.coarse_ns // (1 if self._committed else 5)
         plan = tracker.plan
-        silent = now - tracker.last_ns > max(_PATIENCE * plan.period_ns, 500e6)
+        sampled = plan.mode == "wrap"
+        self._ask(self._rate.locked(plan.period_ns * plan.group, self._interval(), sampled=sampled), out)
+        silent = now - tracker.last_ns > max((_PATIENCE + 5 * sampled) * plan.period_ns, 500e6)
         if not (plan.blind or silent):
             return
-        found = self._chooser.choose(self._store, now, {})
+        found = self._choose(now)
         if isinstance(found, Refusal) or found.confidence < self._settings.min_confidence:
             return
-        same = (found.pid, found.tid, found.beat, found.group) == (plan.pid, plan.tid, plan.beat, plan.group)
+        same = (found.mode, found.pid, found.tid, found.beat) == (plan.mode, plan.pid, plan.tid, plan.beat) and (
+            sampled or found.group == plan.group
+        )
         if same:
             return
-        better = (plan.blind and not found.blind) or silent or (not self._committed and found.score > plan.score + 0.3)
+        exact = sampled and found.mode != "wrap"
+        alike = sampled and found.mode == "wrap" and abs(found.period_ns * found.group / (plan.period_ns * plan.group) - 1) < 0.2
+        better = (
+            silent
+            or (not self._committed and (exact or (found.score > plan.score + 0.3 and not alike)))
+            or (plan.blind and not found.blind and not alike)
+        )
         if better:
             if not self._committed:
                 self._locked_ns = 0
@@ -208,18 +259,44 @@ class IterationDetector:
                 return
             cycles = []
             self._committed = True
-            out.requests.append(self._narrow(plan))
+            self._narrow(plan, out)
+        if final and not self._committed and self._too_little(held + cycles):
+            self._numbering.drop_held()
+            return
         if cycles or held or final:
             iterations, anomalies = self._numbering.release(plan, cycles)
             out.iterations += iterations
             out.anomalies += anomalies
 
-    # -- output ------------------------------------------------------------------------------------------------------------------
-    def _narrow(self, plan: Plan) -> CaptureRequest:
-        names = [(row.function, row.module, row.file, row.line) for row in (self._keys.rows[k] for k in [plan.beat, *plan.markers[:8]])]
-        return CaptureRequest(
-            source="probe", mode="narrow", pid=plan.pid, names=names, reason=f"locked on {plan.source}, period {plan.period_ns / 1e6:.1f} ms"
+    def _too_little(self, cycles: list[Cycle]) -> bool:
+        """Whether a loop that only regularity speaks for is too small a part of what ran since it began."""
+        if not cycles:
+            return True
+        covered = sum(cycle.end_ns - cycle.start_ns for cycle in cycles)
+        whole = self._now - cycles[0].start_ns
+        if covered >= _FEWEST_SHARE * whole and len(cycles) >= self._settings.min_cycles_blind:
+            return False
+        self._refusal = Refusal(
+            f"a loop of {len(cycles)} cycles ran for {covered / 1e9:.1f} s of {whole / 1e9:.1f} s: too little to be training", len(cycles)
         )
+        self._tracker = None
+        return True
+
+    # -- output ------------------------------------------------------------------------------------------------------------------
+    def _narrow(self, plan: Plan, out: DetectorOutput) -> None:
+        """Ask for what the tracker needs: the chosen loop, the optimiser's, and own loops that are not faster than a few a step
+        (an epoch's end, validation); nothing for sampled stacks, which only know a rate."""
+        if plan.mode == "wrap":
+            return
+        rows = {plan.beat: 0, **dict.fromkeys(plan.markers[:4], 0)}
+        mine = self._store.of_thread(plan.pid, plan.tid)
+        beat = next((train.total for i, train in mine if i.key == plan.beat), 1)
+        for train_id, train in mine:
+            if self._keys.role(train_id.key).user and train.total <= 4 * beat:
+                rows[train_id.key] = 0
+        names = [(row.function, row.module, row.file, row.line) for row in (self._keys.rows[key] for key in rows)]
+        reason = f"locked on {plan.source}, period {plan.period_ns / 1e6:.1f} ms"
+        out.requests.append(CaptureRequest(source="probe", mode="narrow", pid=plan.pid, names=names[:64], reason=reason))
 
     def _detection(self) -> Detection:
         if self._tracker is None:

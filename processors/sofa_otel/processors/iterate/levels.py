@@ -27,6 +27,8 @@ from sofa_otel.processors.iterate.trains import HOOK, LOOP, Times, Train, TrainI
 
 LOOK_BACK_NS: Final = 10_000_000_000
 LOOK_BACK_BEATS: Final = 64
+FASTEST_STEP_NS: Final = 5e5
+"""Half a millisecond: faster cycles of Python are the body of something, never told from preparation by regularity alone."""
 OPTIMIZER_HOOK: Final = "optimizer.step"
 LOADER_HOOK: Final = "dataloader.next"
 
@@ -154,6 +156,8 @@ class LevelChooser:
         if len(calls) < need:
             return Refusal(f"{len(calls)} optimiser steps seen, {need} needed: run it longer", len(calls))
         group = self._calls_a_cycle(calls, loader, loops)
+        if not group:
+            return Refusal(f"{len(calls)} optimiser steps seen, 8 needed where no loop is in sight: run it longer", len(calls))
         gaps = np.diff(calls[:: group][-LOOK_BACK_BEATS:]).astype(np.float64)
         if len(gaps) < need - 1:
             return Refusal(f"{len(gaps) + 1} steps of {group} optimisers seen, {need} needed: run it longer", len(gaps) + 1)
@@ -164,11 +168,11 @@ class LevelChooser:
         )  # fmt: skip
 
     def _calls_a_cycle(self, calls: Times, loader: tuple[TrainId, Train] | None, loops: list[Loop]) -> int:
-        """1, or the number of optimisers that take turns in every cycle of the step loop."""
+        """1, or the number of optimisers that take turns in every cycle of the step loop; 0 when it is too early to say."""
         cycles = [loop.beats for loop in loops if self._keys.role(loop.train_id.key).user and loop.coverage > 0.5]
         if loader is not None and len(loader[1].times) >= 4:
             cycles.append(loader[1].times)
-        group = 1
+        group = 0
         for beats in cycles:
             counts = np.diff(np.searchsorted(calls, beats[-LOOK_BACK_BEATS:], side="right"))
             counts = counts[counts > 0]
@@ -178,8 +182,8 @@ class LevelChooser:
             if usual == 1:
                 return 1
             if usual <= 4 and float(np.mean(counts == usual)) >= 0.9:
-                group = usual
-        if group == 1 and not cycles:
+                group = max(group, usual)
+        if not group and len(calls) >= 8:
             group = _alternation(calls)
         return group
 
@@ -230,9 +234,9 @@ class LevelChooser:
             if loop.coverage < 0.6 or loop.run < 0.5:
                 continue
             count = len(loop.beats)
+            if loop.period < FASTEST_STEP_NS:
+                continue
             score = loop.coverage + role.scope + 0.7 * role.user
-            if loop.period < 1e6:
-                score -= 1.0  # under a millisecond: the body of something
             if not self._regular(loop):
                 why = f"cycles of {self._place(loop)} vary too much to be steps (spread {loop.spread:.0%} of {_seconds(loop.period)})"
                 refused = max(refused, Refusal(why, count), key=lambda refusal: refusal.cycles)
@@ -292,7 +296,7 @@ class LevelChooser:
 def _alternation(calls: Times) -> int:
     """2 when odd and even gaps between calls differ clearly: two optimisers take turns and no loop is in sight."""
     gaps = np.diff(calls).astype(np.float64)[-LOOK_BACK_BEATS:]
-    if len(gaps) < 9:
+    if len(gaps) < 7:
         return 1
     odd, even = gaps[::2], gaps[1::2]
     noise = float(np.median(np.abs(odd - np.median(odd))) + np.median(np.abs(even - np.median(even))))

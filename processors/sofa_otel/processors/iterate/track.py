@@ -77,6 +77,7 @@ class BeatTracker:
         """(begin, end) of each step among new beats; begin 0 means "where the last one ended"."""
         ends: list[tuple[int, int]] = []
         group = self.plan.group
+        last = self._last_ns
         for beat in beats.tolist():
             if self.plan.mode == "marker" and self._pending and beat - self._pending[-1] > 5 * self._period:
                 self._pending.clear()  # half a turn of two optimisers, then something else
@@ -84,14 +85,13 @@ class BeatTracker:
             if calls is None:
                 done = len(self._pending) >= group
             else:
-                since = self._pending[-2] if len(self._pending) > 1 else self._last_ns
+                since = self._pending[-2] if len(self._pending) > 1 else last
                 done = bool(np.searchsorted(calls, beat, side="right") > np.searchsorted(calls, since, side="right"))
-                if not self._last_ns and not ends and len(self._pending) == 1:
-                    done = done and bool(len(calls)) and int(calls[0]) <= beat
             if done:
                 extra = len(self._pending) - group
                 ends.append((self._pending[extra - 1] if extra > 0 and calls is not None else 0, beat))
                 self._pending.clear()
+                last = beat
         if len(self._pending) > 4096:
             del self._pending[:-64]
         return ends

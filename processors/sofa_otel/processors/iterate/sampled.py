@@ -1,0 +1,210 @@
+"""SampledChooser: the level question where only sampled stacks speak.
+
+Every frame's wraps form levels: sweep a cut through the frame's offsets, and the number of wraps that cross it is constant inside one
+loop and jumps at a nested one. A level with regular gaps is a candidate. From there on the witnesses are the same as for exact loops
+(optimiser, coverage, names), weaker by what sampling hides: a wrap is missed when an iteration has samples on one side of the cut only,
+so periods are measured by counting over long spans, never by differences of two instants.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sofa_otel.core.records import LoopLevel
+from sofa_otel.processors.iterate.keys import KeyTable
+from sofa_otel.processors.iterate.plan import Plan, Refusal
+from sofa_otel.processors.iterate.settings import DetectorSettings
+from sofa_otel.processors.iterate.wraps import FrameId, Thread, WrapStore
+
+LOOK_BACK_NS: Final = 10_000_000_000
+_MOST_CUTS: Final = 12
+_SAME: Final = 0.12
+
+
+class Level(NamedTuple):
+    """A level of one frame.
+
+    Attributes:
+        frame, cut: Where.
+        ends: Instants of the wraps (between the two samples), ns.
+        period: Seconds counted over the span, ns.
+        spread: Robust coefficient of variation of the gaps.
+        coverage: Share of the window inside runs.
+        missed: Share of cycles whose wrap was not seen.
+        samples: Samples an iteration.
+    """
+
+    frame: FrameId
+    cut: int
+    ends: NDArray[np.float64]
+    period: float
+    spread: float
+    coverage: float
+    missed: float
+    samples: float
+
+
+def level_of(frame: FrameId, cut: int, rows: NDArray[np.int64], interval: float, now: int) -> Level | None:
+    """Measure the wraps over one cut."""
+    if len(rows) < 4:
+        return None
+    ends = (rows[:, 0] + rows[:, 1]) / 2.0
+    gaps = np.diff(ends)
+    base = float(np.median(gaps[gaps <= 3 * max(float(np.quantile(gaps, 0.3)), 1.0)]))
+    multiple = np.maximum(np.rint(gaps / base), 1)
+    whole = multiple <= 3
+    period = float(gaps[whole].sum() / multiple[whole].sum()) if whole.any() else base
+    inside = gaps[multiple == 1]
+    if not len(inside):
+        return None
+    spread = 1.4826 * float(np.median(np.abs(inside - np.median(inside)))) / period
+    coverage = float(gaps[whole].sum()) / max(now - float(ends[0]), 1.0)
+    missed = float((multiple[whole] - 1).sum() / multiple[whole].sum())
+    return Level(frame, cut, ends, period, spread, coverage, missed, period / max(interval, 1.0))
+
+
+class SampledChooser:
+    """Chooses frame and cut.
+
+    Args:
+        keys: Local numbers and roles.
+        settings: Thresholds.
+    """
+
+    def __init__(self, keys: KeyTable, settings: DetectorSettings) -> None:
+        self._keys = keys
+        self._settings = settings
+
+    def choose(self, store: WrapStore, now: int) -> Plan | Refusal:
+        """Best plan over all threads."""
+        plans: list[Plan] = []
+        refusals: list[Refusal] = []
+        by_thread: dict[tuple[int, int], list[FrameId]] = {}
+        for frame in store.frames:
+            by_thread.setdefault((frame.pid, frame.tid), []).append(frame)
+        idle = store.idle()
+        for key in sorted(by_thread):
+            found = self._thread(store, store.threads[key], by_thread[key], now, idle.get(key, 0.0))
+            if isinstance(found, Plan):
+                plans.append(found)
+            elif found.reason:
+                refusals.append(found)
+        if plans:
+            return max(plans, key=lambda plan: (round(plan.score, 1), -plan.pid, plan.tid == plan.pid))
+        return max(refusals, key=lambda refusal: refusal.cycles) if refusals else Refusal("")
+
+    def levels(self, store: WrapStore, frames: list[FrameId], interval: float, now: int) -> list[Level]:
+        """All levels of a thread, slow ones first."""
+        found: list[Level] = []
+        for frame in frames:
+            rows = store.frames[frame].rows
+            rows = rows[rows[:, 1] >= now - LOOK_BACK_NS]
+            if len(rows) < 4:
+                continue
+            cuts = np.unique(rows[:, 3])
+            crossing = (rows[:, 3][:, None] <= cuts) & (cuts < rows[:, 2][:, None])
+            counts = crossing.sum(0)
+            _, pick = np.unique(counts, return_index=True)
+            for i in pick[-_MOST_CUTS:].tolist():
+                level = level_of(frame, int(cuts[i]), rows[crossing[:, i]], interval, now)
+                if level is not None:
+                    found.append(level)
+        found.sort(key=lambda level: -level.period)
+        return found
+
+    def _thread(self, store: WrapStore, thread: Thread, frames: list[FrameId], now: int, idle: float) -> Plan | Refusal:
+        levels = self.levels(store, frames, thread.interval, now)
+        refused = Refusal("")
+        groups: list[list[Level]] = []
+        for level in levels:
+            if level.coverage < 0.6:
+                continue
+            noise = min(0.6 / max(level.samples, 0.5), 0.35)
+            if level.spread > 0.35 + noise or level.missed > 0.4:
+                why = f"wraps of {self._place(store, level)} are irregular (spread {level.spread:.0%} of {level.period / 1e6:.1f} ms)"
+                refused = max(refused, Refusal(why, len(level.ends)), key=lambda refusal: refusal.cycles)
+                continue
+            if level.samples < 3:
+                why = (
+                    f"too short for this source: {level.samples:.1f} samples an iteration of {level.period / 1e6:.1f} ms: raise the "
+                    "sampling rate, or use hooks or raw_syscalls"
+                )
+                refused = max(refused, Refusal(why, len(level.ends)), key=lambda refusal: refusal.cycles)
+                continue
+            if groups and groups[-1][0].period < level.period * (1 + _SAME):
+                groups[-1].append(level)
+            else:
+                groups.append([level])
+        need = self._settings.min_cycles_blind
+        best: Level | None = None
+        best_score = -1.0
+        nest: list[Level] = []
+        for group in groups:
+            level = max(group, key=lambda item: self._quality(store, item))
+            nest.append(level)
+            count = len(level.ends) - 1
+            if count < need:
+                why = f"{count} steps seen in samples, {need} needed: run {need * level.period / 1e9:.1f} s or longer"
+                refused = max(refused, Refusal(why, count), key=lambda refusal: refusal.cycles)
+                continue
+            score, inside = self._score(store, level)
+            if best is None or (score >= best_score - 0.3 and not inside):
+                best, best_score = level, score
+        if best is None:
+            return refused
+        if idle > 0.9:
+            return Refusal(f"the thread of {self._place(store, best)} sleeps {idle:.0%} of the time", len(best.ends))
+        group, hits = self._accumulation(best, thread)
+        if group > 1:
+            outer = [level for level in nest if abs(level.period / (group * best.period) - 1) < _SAME and len(level.ends) > need]
+            if outer:
+                best, group = outer[0], 1
+        enough = best.samples * group
+        confidence = 0.5 + 0.15 * min(1.0, len(best.ends) / 30) + 0.1 * (best.spread < 0.2) + 0.1 * bool(hits) + 0.1 * (enough >= 20)
+        if enough < self._settings.min_samples:
+            confidence = min(confidence, 0.5)
+        rows = [LoopLevel("step", len(best.ends) // group, group * best.period / 1e9)]
+        rows += [
+            LoopLevel("epoch" if level.period > best.period else "micro-batch", len(level.ends), level.period / 1e9)
+            for level in nest
+            if abs(level.period / best.period - 1) > _SAME
+        ]
+        return Plan(
+            mode="wrap", source="probe:sample", pid=best.frame.pid, tid=best.frame.tid, beat=best.frame.chain, cut=best.cut, group=group,
+            period_ns=best.period, confidence=confidence, blind=not hits,
+            levels=sorted(rows, key=lambda row: -row.period_s)[:6], score=best_score + 0.5 * bool(hits) + 0.001 * min(len(best.ends), 99),
+        )  # fmt: skip
+
+    def _quality(self, store: WrapStore, level: Level) -> tuple[float, float]:
+        """Of cuts with one period the best to follow: few missed, regular, far out."""
+        return (round(-level.missed - level.spread, 2), -len(store.codes(level.frame.chain)))
+
+    def _score(self, store: WrapStore, level: Level) -> tuple[float, bool]:
+        """Step-likeness, and whether the frame is inside the optimiser's call (only its re-entry counts there)."""
+        codes = store.codes(level.frame.chain)
+        role = self._keys.role(codes[-1])
+        inside = any(self._keys.role(code).optimiser == 2 for code in codes)
+        scope = 1.0 if role.scope > 0 else -0.4 if role.scope < 0 else 0.0
+        plumbing = sum(self._keys.role(code).loader for code in codes[-2:]) > 0
+        return min(level.coverage, 1.0) + scope + 0.7 * role.user - 0.6 * bool(role.other) - 0.5 * inside - plumbing, inside
+
+    def _accumulation(self, level: Level, thread: Thread) -> tuple[int, int]:
+        """(cycles a step, optimiser calls seen): calls that keep a distance of n cycles reveal accumulation."""
+        hits = np.asarray([hit for hit in thread.hits if hit > level.ends[0]], np.float64)
+        if len(hits) < 4:
+            return 1, len(hits)
+        apart = np.diff(hits) / level.period
+        apart = apart[apart < 64]
+        whole = np.rint(apart)
+        for n in range(min(16, self._settings.max_accumulation), 1, -1):
+            share = float(np.mean((whole % n == 0) & (whole > 0) & (np.abs(apart - whole) < 0.35)))
+            if len(apart) >= 6 and share >= 0.75 and float(np.mean(whole == n)) >= 0.25:
+                return n, len(hits)
+        return 1, len(hits)
+
+    def _place(self, store: WrapStore, level: Level) -> str:
+        row = self._keys.rows[store.codes(level.frame.chain)[-1]]
+        return f"{row.module}.{row.function}"

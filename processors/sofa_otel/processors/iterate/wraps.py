@@ -1,0 +1,245 @@
+"""WrapStore: loops seen in sampled stacks, by the lexicographic program counter.
+
+Within one pass of a loop the vector of bytecode offsets of a thread's frames, outermost first, only moves forward. So when two
+consecutive samples agree down to some frame and that frame's offset has moved *backward*, the loop around it has begun again (or the
+function was entered anew from the same place, which a loop further out must have done). Such a *wrap* lies between the two samples,
+and the interval of offsets it jumps over tells nested loops of one function apart.
+
+Stacks are compared once per distinct pair of call paths, so a sample costs a table look-up, not a walk.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sofa_otel.core.batch import EventBatch
+from sofa_otel.core.kinds import Kind, Wait
+from sofa_otel.core.symbols import Tables
+from sofa_otel.processors.iterate.keys import KeyTable
+
+_IDLE: Final = (Wait.SLEEP, Wait.NETWORK, Wait.CHILD)
+_MOST_PAIRS: Final = 65_536
+_HALF_LIFE_NS: Final = 5e9
+
+
+class FrameId(NamedTuple):
+    """A frame of one thread: ``chain`` numbers the functions from the root down to it."""
+
+    pid: int
+    tid: int
+    chain: int
+
+
+class _Stack(NamedTuple):
+    """A call path, prepared: function and offset of each frame, chain number of each, and what its names say."""
+
+    codes: tuple[int, ...]
+    offsets: tuple[int, ...]
+    chains: tuple[int, ...]
+    optimiser: bool
+    other: str
+
+
+class Wraps:
+    """Wraps of one frame: the sample before, the sample after, the offsets it came from and went to."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: NDArray[np.int64] | None = None) -> None:
+        self.rows: NDArray[np.int64] = np.empty((0, 4), np.int64) if rows is None else rows
+
+    def extend(self, rows: NDArray[np.int64], most: int) -> None:
+        """Append; keep the newest ``most``."""
+        self.rows = np.concatenate([self.rows, rows])[-most:]
+
+    def crossing(self, cut: int) -> NDArray[np.int64]:
+        """Wraps over ``cut``: from behind it to before it."""
+        return self.rows[(self.rows[:, 3] <= cut) & (cut < self.rows[:, 2])]
+
+
+class Thread:
+    """What is remembered of one sampled thread."""
+
+    __slots__ = ("busy", "hits", "idle", "interval", "last_ns", "last_path", "optimising", "others", "samples")
+
+    def __init__(self) -> None:
+        self.last_path = 0
+        self.last_ns = 0
+        self.interval = 0.0
+        self.samples = 0
+        self.busy = 0.0
+        self.idle = 0.0
+        self.optimising = False
+        self.hits: list[int] = []
+        self.others: list[tuple[int, str]] = []
+
+    def state(self) -> list[Any]:
+        """Plain values (the last path belongs to the tables and is left out: one wrap may be missed after a restart)."""
+        return [self.last_ns, self.interval, self.samples, self.busy, self.idle, self.optimising, self.hits, self.others]
+
+    @classmethod
+    def restored(cls, state: list[Any]) -> Thread:
+        """Inverse of :meth:`state`."""
+        thread = cls()
+        thread.last_ns, thread.interval, thread.samples, thread.busy, thread.idle, thread.optimising, thread.hits = state[:7]
+        thread.others = [(when, what) for when, what in state[7]]
+        return thread
+
+
+class WrapStore:
+    """Wraps of all sampled threads of one rank.
+
+    Args:
+        keys: Local numbers.
+        tables: Tables of the batches.
+        max_frames: Frames kept.
+    """
+
+    def __init__(self, keys: KeyTable, tables: Tables, max_frames: int) -> None:
+        self._keys = keys
+        self._tables = tables
+        self._max_frames = max_frames
+        self._stacks: dict[int, _Stack] = {}
+        self._pairs: dict[int, tuple[int, int, int] | None] = {}
+        self._chains: dict[tuple[int, int], int] = {}
+        self.chain_rows: list[tuple[int, int]] = []  # (parent chain, code)
+        self.frames: dict[FrameId, Wraps] = {}
+        self.threads: dict[tuple[int, int], Thread] = {}
+
+    # -- input -----------------------------------------------------------------------------------------------------------------
+    def add(self, batch: EventBatch, most: int) -> None:
+        """Take the Python samples of a batch (sorted by time), keep ``most`` wraps a frame."""
+        rows = np.flatnonzero(batch.kind == Kind.PYTHON_SAMPLE)
+        if not rows.size:
+            return
+        thread_of = (batch.pid[rows].astype(np.uint64) << np.uint64(32)) | batch.tid[rows]
+        for key in np.unique(thread_of).tolist():
+            at = rows[thread_of == key]
+            self._add_thread(int(key >> 32), int(key & 0xFFFFFFFF), batch, at, most)
+        if len(self.frames) > self._max_frames:
+            order = sorted(self.frames, key=lambda frame: int(self.frames[frame].rows[-1, 1]))
+            for frame in order[: len(self.frames) - self._max_frames * 3 // 4]:
+                del self.frames[frame]
+
+    def _add_thread(self, pid: int, tid: int, batch: EventBatch, at: NDArray[np.intp], most: int) -> None:
+        thread = self.threads.get((pid, tid))
+        if thread is None:
+            if len(self.threads) >= 64:
+                del self.threads[min(self.threads, key=lambda key: self.threads[key].last_ns)]
+            thread = self.threads[pid, tid] = Thread()
+        when, path = batch.start_ns[at], batch.path[at].astype(np.int64)
+        self._weigh(thread, when, batch.duration_ns[at], batch.subkind[at])
+        before = np.concatenate([[thread.last_path], path[:-1]])
+        since = np.concatenate([[thread.last_ns], when[:-1]])
+        moved = np.flatnonzero((path != before) & (before != 0) & (path != 0))
+        found: dict[int, list[tuple[int, int, int, int]]] = {}
+        for i in moved.tolist():
+            wrap = self._compare(int(before[i]), int(path[i]))
+            if wrap is not None:
+                found.setdefault(wrap[0], []).append((int(since[i]), int(when[i]), wrap[1], wrap[2]))
+        for chain, wraps in found.items():
+            frame = FrameId(pid, tid, chain)
+            self.frames.setdefault(frame, Wraps()).extend(np.array(wraps, np.int64), most)
+        self._names(thread, when, path)
+        thread.last_path, thread.last_ns = int(path[-1]), int(when[-1])
+
+    def _weigh(self, thread: Thread, when: NDArray[np.int64], spans: NDArray[np.int64], wait: NDArray[np.uint8]) -> None:
+        gap = float(when[-1] - (thread.last_ns or when[0]))
+        fade = 0.5 ** (gap / _HALF_LIFE_NS)
+        weight = np.maximum(spans, 1).astype(np.float64)
+        idle = float(weight[np.isin(wait, _IDLE)].sum())
+        thread.busy = thread.busy * fade + float(weight.sum()) - idle
+        thread.idle = thread.idle * fade + idle
+        if thread.last_ns and len(when):
+            mean = gap / len(when)
+            thread.interval = mean if not thread.interval else thread.interval + 0.1 * min(len(when), 5) * (mean - thread.interval)
+        thread.samples += len(when)
+
+    def _names(self, thread: Thread, when: NDArray[np.int64], path: NDArray[np.int64]) -> None:
+        values, inverse = np.unique(path, return_inverse=True)
+        stacks = [self._stack(int(value)) for value in values]
+        flags = np.array([stack.optimiser for stack in stacks])[inverse]
+        rising = flags & ~np.concatenate([[thread.optimising], flags[:-1]])
+        thread.hits += when[rising].tolist()
+        thread.optimising = bool(flags[-1])
+        del thread.hits[:-512]
+        if any(stack.other for stack in stacks):
+            names = [stack.other for stack in stacks]
+            thread.others += [(int(w), names[i]) for w, i in zip(when.tolist(), inverse.tolist(), strict=True) if names[i]]
+            del thread.others[:-512]
+
+    # -- stacks ----------------------------------------------------------------------------------------------------------------
+    def _stack(self, path: int) -> _Stack:
+        found = self._stacks.get(path)
+        if found is not None:
+            return found
+        symbols = self._tables.symbols
+        codes, offsets, chains = [], [], []
+        optimiser, other, chain = False, "", -1
+        for symbol in self._tables.paths.frames(path):
+            code = self._keys.number(symbols, symbol, code=True)
+            chain = self._chain(chain, code)
+            codes.append(code)
+            offsets.append(symbols[symbol].offset)
+            chains.append(chain)
+            role = self._keys.role(code)
+            optimiser = optimiser or role.optimiser == 2
+            other = other or (role.other if len(codes) > 1 else "")
+        if len(self._stacks) > _MOST_PAIRS:
+            self._stacks.clear()
+            self._pairs.clear()
+        found = self._stacks[path] = _Stack(tuple(codes), tuple(offsets), tuple(chains), optimiser, other)
+        return found
+
+    def _chain(self, parent: int, code: int) -> int:
+        found = self._chains.get((parent, code))
+        if found is None:
+            found = self._chains[parent, code] = len(self.chain_rows)
+            self.chain_rows.append((parent, code))
+        return found
+
+    def codes(self, chain: int) -> list[int]:
+        """Functions from the root down to a frame."""
+        out: list[int] = []
+        while chain >= 0:
+            chain, code = self.chain_rows[chain]
+            out.append(code)
+        out.reverse()
+        return out
+
+    def _compare(self, before: int, after: int) -> tuple[int, int, int] | None:
+        """(chain, from, to) of the backward move between two call paths, None when there is none."""
+        pair = (before << 32) | after
+        if pair in self._pairs:
+            return self._pairs[pair]
+        old, new = self._stack(before), self._stack(after)
+        found = None
+        for depth, chain in enumerate(new.chains):
+            if depth >= len(old.chains) or old.chains[depth] != chain:
+                break
+            if old.offsets[depth] != new.offsets[depth]:
+                if new.offsets[depth] < old.offsets[depth]:
+                    found = (chain, old.offsets[depth], new.offsets[depth])
+                break
+        if len(self._pairs) > _MOST_PAIRS:
+            self._pairs.clear()
+        self._pairs[pair] = found
+        return found
+
+    # -- upkeep ----------------------------------------------------------------------------------------------------------------
+    def idle(self) -> dict[tuple[int, int], float]:
+        """Share of recent time each thread slept."""
+        return {key: t.idle / (t.idle + t.busy) for key, t in self.threads.items() if t.idle + t.busy > 0 and t.samples >= 8}
+
+    def prune(self, before_ns: int, keep: int) -> None:
+        """After a lock: forget wraps the tracker has passed, beyond the newest ``keep`` a frame."""
+        for frame in list(self.frames):
+            rows = self.frames[frame].rows
+            fresh = max(int((rows[:, 1] >= before_ns).sum()), min(keep, len(rows)))
+            self.frames[frame].rows = rows[-fresh:]
+        for thread in self.threads.values():
+            del thread.hits[:-128]
+            del thread.others[:-128]
