@@ -45,7 +45,7 @@ def _environment() -> Environment:
     web = files("sofa_otel.dashboards.report").joinpath("web")
 
     def finalize(value: object) -> object:
-        return value if isinstance(value, Markup) else "" if value is None else view.clean(value)
+        return value if isinstance(value, Markup) else "" if value is None else view.glue(view.clean(value))
 
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=finalize,

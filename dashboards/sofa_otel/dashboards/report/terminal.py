@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from sofa_otel.dashboards.report import thin
+from sofa_otel.dashboards.report import thin, view
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
@@ -59,7 +59,7 @@ class Style(NamedTuple):
 
     def finish(self, lines: Iterable[str]) -> str:
         """The lines as one text without trailing space, in ASCII where asked for."""
-        text = "\n".join(line.rstrip() for line in lines) + "\n"
+        text = "\n".join(line.rstrip() for line in lines).replace("\u00a0", " ") + "\n"
         return text.translate(_ASCII).encode("ascii", "replace").decode() if self.ascii else text
 
 
@@ -109,7 +109,7 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     """
     lines: list[str] = []
     line, empty = first, True
-    for word in text.split():
+    for word in view.glue(" ".join(text.split())).split(" "):
         while True:
             space = "" if empty else " "
             if cells(line) + len(space) + cells(word) <= width:

@@ -7,6 +7,7 @@ two variants (light ground, dark ground) and mark areas only; text is never set 
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -122,6 +123,7 @@ _METRIC_LABELS: Final[Mapping[str, str]] = {
     names.GPU_THROTTLE.name: "GPU clock throttled",
 }
 _METRICS: Final = {metric.name: metric for metric in vars(names).values() if isinstance(metric, names.Metric)}
+_UNIT_SPACE: Final = re.compile(r"(?<=\d) (?=(?:%|°C|[nµm]?s|min|h|[kMGTP]?(?:B|W|J)(?:/s)?)(?![\w%]))")
 _SI: Final = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -134,6 +136,17 @@ def clean(text: object) -> str:
 def slug(value: str) -> str:
     """A member of a vocabulary as part of a CSS name."""
     return "".join(char if char.isascii() and char.isalnum() else "-" for char in str(value))
+
+
+def glue(text: str) -> str:
+    """Text whose figures keep their units: the space between ``41`` and ``%`` no longer breaks a line."""
+    return _UNIT_SPACE.sub("\u00a0", text)
+
+
+def sentence(text: str) -> str:
+    """Text with a capital at its beginning and a full stop at its end."""
+    text = clean(text).strip().rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def plural(count: int, noun: str) -> str:
@@ -290,8 +303,7 @@ def verdict(report: Report) -> str:
     """What the run comes to, in one sentence."""
     iterations, bottleneck = report.iterations, report.breakdown.bottleneck
     if report.findings:
-        title = clean(report.findings[0].title).rstrip(".")
-        return f"{title}."
+        return sentence(report.findings[0].title)
     if not iterations.found:
         reason = clean(iterations.reason).rstrip(".") or "no reason was given"
         return f"No iterations found: {reason}."

@@ -97,7 +97,7 @@ export function timeXAxis(axis: TimeAxis, gridIndex: number, labels: boolean): R
     splitNumber: 8,
     splitLine: { show: false },
     axisTick: { ...(style.axisTick as object), show: labels },
-    axisLabel: { ...(style.axisLabel as object), show: labels, formatter: (value: number) => elapsed(value, step), showMinLabel: false, showMaxLabel: false },
+    axisLabel: { ...(style.axisLabel as object), show: labels, margin: 11, formatter: (value: number) => elapsed(value, step), showMinLabel: false, showMaxLabel: false },
   };
 }
 

@@ -33,7 +33,7 @@ export function drawHistogram(element: HTMLElement, data: ReportData, histogram:
             return { type: "rect", shape: { x: left, y: top, width: Math.max(1, right - left - 1), height: bottom - top }, style: { fill: tone(data.kinds[0]!) } };
           },
           markLine: {
-            silent: true, symbol: "none", animation: false,
+            silent: true, symbol: "none", animation: false, precision: 12,
             data: [
               { xAxis: marks.median, lineStyle: { color: css("--ink"), type: "solid", width: 1.5 }, label: { formatter: "median", color: css("--ink"), fontWeight: 600, distance: [0, 18] } },
               { xAxis: marks.p10, lineStyle: { color: ink, type: "dashed" }, label: { formatter: "p10", color: ink, align: "right", distance: [0, 4] } },

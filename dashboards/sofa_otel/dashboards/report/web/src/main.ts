@@ -45,6 +45,19 @@ for (const button of document.querySelectorAll<HTMLButtonElement>("[data-zoom]")
   button.addEventListener("click", () => axis.button(button.dataset.zoom!));
 }
 
+const bar = at("window-bar");
+const showWindow = (): void => {
+  const width = axis.last - axis.first;
+  const step = (axis.high - axis.low) / 20;
+  bar!.style.left = `${((axis.low - axis.first) / width) * 100}%`;
+  bar!.style.width = `${((axis.high - axis.low) / width) * 100}%`;
+  at("window-text")!.textContent = axis.whole ? "whole run" : `${format.elapsed(axis.low, step)} to ${format.elapsed(axis.high, step)}`;
+};
+if (bar) {
+  axis.onChange(showWindow);
+  showWindow();
+}
+
 const links = new Map([...document.querySelectorAll<HTMLAnchorElement>("nav.side a")].map((link) => [link.hash.slice(1), link]));
 const seen = new IntersectionObserver(
   (entries) => {

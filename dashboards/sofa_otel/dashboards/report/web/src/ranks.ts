@@ -1,16 +1,17 @@
-/** Ranks above each other: a field is the mean iteration of a rank in a slice of time. */
+/** Ranks above each other: how much a rank lags behind the fastest one in each slice of time. */
 
 import type { CustomSeriesRenderItemAPI, CustomSeriesRenderItemParams, EChartsOption } from "echarts";
 import { axisStyle, base, Chart, sides, timeXAxis } from "./chart";
-import type { ReportData } from "./data";
-import { elapsed, seconds } from "./format";
+import { escape, type ReportData } from "./data";
+import { elapsed, percent, seconds } from "./format";
 import { isDark, mix } from "./theme";
 import type { TimeAxis } from "./timeaxis";
 
 export class RanksChart {
   readonly chart: Chart;
-  private readonly low: number;
-  private readonly high: number;
+  /** Time over the fastest rank's in the same slice, 0 for the fastest. */
+  private readonly lag: (number | null)[][];
+  private readonly most: number;
 
   constructor(
     element: HTMLElement,
@@ -18,10 +19,12 @@ export class RanksChart {
     private readonly ranks: NonNullable<ReportData["ranks"]>,
     private readonly axis: TimeAxis,
   ) {
-    const values = ranks.rows.flat().filter((value): value is number => value !== null).sort((a, b) => a - b);
-    this.low = values[Math.floor(values.length * 0.05)] ?? 0;
-    this.high = Math.max(values[Math.floor(values.length * 0.95)] ?? 1, this.low * 1.1);
-    document.getElementById("rank-scale")!.textContent = `Faintest ${seconds(this.low / 1000)}, strongest ${seconds(this.high / 1000)} or more; a row is a rank, a field the mean ${data.noun} of that time.`;
+    const columns = ranks.edges.length - 1;
+    const fastest = Array.from({ length: columns }, (_, column) => Math.min(...ranks.rows.map((row) => row[column] ?? Infinity)));
+    this.lag = ranks.rows.map((row) => row.map((value, column) => (value === null ? null : value / fastest[column]! - 1)));
+    const values = this.lag.flat().filter((value): value is number => value !== null).sort((a, b) => a - b);
+    this.most = Math.max(0.05, values[Math.floor(values.length * 0.98)] ?? 0);
+    document.getElementById("rank-scale")!.textContent = `A row is a rank. Faint: as fast as the fastest rank at that time; strong: ${percent(this.most)} slower or more.`;
     this.chart = new Chart(element, () => this.option());
     axis.attach(element);
     axis.onChange(() => this.chart.refresh());
@@ -35,7 +38,7 @@ export class RanksChart {
     const first = Math.max(0, ranks.edges.findIndex((edge) => edge > axis.low) - 1);
     for (let row = 0; row < ranks.rows.length; row += 1) {
       for (let column = first; column < ranks.edges.length - 1 && ranks.edges[column]! < axis.high; column += 1) {
-        const value = ranks.rows[row]![column];
+        const value = this.lag[row]![column];
         if (value !== null && value !== undefined) fields.push([column, row, value]);
       }
     }
@@ -45,7 +48,7 @@ export class RanksChart {
       const x = (edge: number): number => frame.x + ((ranks.edges[edge]! - axis.low) / (axis.high - axis.low)) * frame.width;
       const [left, right] = [Math.max(frame.x, x(column)), Math.min(frame.x + frame.width, x(column + 1))];
       const tall = frame.height / ranks.ids.length;
-      const part = Math.min(1, Math.max(0, (value - this.low) / (this.high - this.low)));
+      const part = Math.min(1, Math.max(0, value / this.most));
       return { type: "rect", shape: { x: left, y: frame.y + row * tall, width: right - left + 0.3, height: Math.max(1, tall - 1) }, style: { fill: shades[Math.round(part * 32)] } };
     };
     const style = axisStyle();
@@ -58,7 +61,8 @@ export class RanksChart {
         ...(base().tooltip as object), trigger: "item",
         formatter: (params: any) => {
           const [column, row, value] = fields[params.dataIndex as number]!;
-          return `<b>rank ${ranks.ids[row]}</b><br>${seconds(value / 1000)} around ${elapsed(ranks.edges[column]!, 100)}`;
+          const mean = seconds(ranks.rows[row]![column]! / 1000);
+          return `<b>rank ${ranks.ids[row]}</b> · at ${elapsed(ranks.edges[column]!, 100)}<br>${escape(this.data.noun)} ${mean}, ${percent(value)} over the fastest`;
         },
       },
       series: [{ type: "custom", renderItem: render, data: fields.map(([column, row]) => [ranks.edges[column]!, row]), encode: { x: 0, y: 1 }, clip: false }],
