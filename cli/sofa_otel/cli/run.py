@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,9 +19,15 @@ STATUS_S = 10.0
 
 @click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @observation_options
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep every event in FILE, for replay and bug reports (large).",
+)
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD [ARG]…")
 @click.pass_context
-def command(ctx: click.Context, /, target: tuple[str, ...], **options: Any) -> None:
+def command(ctx: click.Context, /, target: tuple[str, ...], record: Path | None, **options: Any) -> None:
     """Run CMD and watch it, without changing it.
 
     CMD keeps its terminal, its signals and its exit code, which becomes ours. Its output is not touched: everything we say goes
@@ -37,6 +44,8 @@ def command(ctx: click.Context, /, target: tuple[str, ...], **options: Any) -> N
     launched = Launched(target, observation.target_environment(environment))
     with SignalRelay(launched.pid) as relay:
         observation.attach_collectors(launched.pid)
+        if record is not None and observation.session is not None:
+            observation.session.record(record)
         launched.open_gate()
         observation.begin()
         done = threading.Event()

@@ -11,11 +11,13 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from sofa_otel.cli.ranks import NOBODY, Ranks
 from sofa_otel.core import names
 from sofa_otel.core.batch import EventBatch
+from sofa_otel.core.recording import RecordingWriter
 from sofa_otel.core.records import AnyRecord, CaptureRequest, Iteration
 from sofa_otel.core.report import CollectorSummary, RunCost
 from sofa_otel.core.run import RunWriter
@@ -73,6 +75,7 @@ class Session:
         self._runner = LocalRunner(self.tables, lateness_ns)
         self._collectors = {collector.name: collector for collector in collectors}
         self._failures: dict[str, int] = {}
+        self._recording: RecordingWriter | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._governors: list[Callable[[], Iterable[CaptureRequest]]] = []
@@ -81,6 +84,8 @@ class Session:
 
     def events(self, batch: EventBatch) -> None:
         """Take a batch of events."""
+        if self._recording is not None:
+            self._recording.events(batch)
         if batch.header.source.startswith("probe/"):
             if batch.header.rank >= 0 and len(batch):
                 self._ranks.tell(int(batch.pid[0]), batch.header.rank)
@@ -91,6 +96,8 @@ class Session:
 
     def resources(self, batch: ResourceBatch) -> None:
         """Take a batch of resource points."""
+        if self._recording is not None:
+            self._recording.resources(batch)
         for part in self._ranks.route_resources(batch):
             if part.header.rank == NOBODY:
                 continue
@@ -113,6 +120,10 @@ class Session:
                 self.warn(f"collector {name} could not start and is left out: {error}")
                 del self._collectors[name]
 
+    def record(self, path: Path) -> None:
+        """Keep everything that collectors deliver in ``path``, for replay."""
+        self._recording = RecordingWriter(path)
+
     def govern(self, governor: Callable[[], Iterable[CaptureRequest]]) -> None:
         """Ask ``governor`` once a second what collectors should shed."""
         self._governors.append(governor)
@@ -129,10 +140,16 @@ class Session:
             self._thread.join()
         for name, collector in self._collectors.items():
             self._guarded(name, collector.stop)
-        self._handle(self._runner.finish(time.time_ns()))
+        if self._recording is not None:
+            self._recording.close()
+        self._handle(self._runner.finish(self._end_ns()))
         self._account()
         self.writer.update(ranks=self._runner.ranks, world_size=max(self._ranks.world_size, len(self._runner.ranks), 1))
         self.writer.commit()
+
+    def _end_ns(self) -> int:
+        """Now, where something was watched; in a replay the operators know their last event."""
+        return time.time_ns() if self._collectors else 0
 
     def summaries(self) -> list[CollectorSummary]:
         """Each collector's own account."""

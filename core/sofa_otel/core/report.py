@@ -95,7 +95,7 @@ class Iterations(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Swarm(msgspec.Struct, frozen=True, kw_only=True):
-    """``time_s`` and ``share`` are of the leading thread in training iterations (shares sum to 1); ``concurrent_s`` is time of other
+    """``time_s`` and ``share`` are of the leading thread in training iterations (shares sum to 1); ``concurrent_s`` is time of
     threads and processes beside it; ``trend`` is the relative change of per-iteration time from the first to the last third."""
 
     id: str

@@ -72,7 +72,8 @@ def swarms_of(windows: Sequence[SwarmWindow], infos: Sequence[SwarmInfo], train:
             Swarm(
                 id=swarm, caption=info.caption, kind=info.kind, phase=info.phase, time_s=total / 1e9, share=total / lead_total,
                 calls=calls[swarm], per_iteration_s=sum(inside[swarm].values()) / 1e9 / iterations if iterations else 0.0,
-                trend=trend, members=list(info.members), relations=list(info.relations), per_window_s=per_slice, concurrent_s=beside_ns[swarm] / 1e9,
+                trend=trend, members=list(info.members), relations=list(info.relations), per_window_s=per_slice,
+                concurrent_s=beside_ns[swarm] / 1e9,
             )
         )  # fmt: skip
     out.sort(key=lambda swarm: (-swarm.time_s, -swarm.concurrent_s, swarm.id))
