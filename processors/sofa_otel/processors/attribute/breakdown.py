@@ -47,6 +47,7 @@ from sofa_otel.processors.attribute.windows import Window
 from sofa_otel.processors.group.tree import ROOT, CallTree
 
 _COVERED: Final = 0.5
+_ALL: Final = 0.98
 
 
 class Facts(NamedTuple):
@@ -140,7 +141,7 @@ def _take_idle(target: NDArray[np.float64], covered: float, samples: Columns) ->
     whole = target.sum()
     loose = target[2 * GAP :]
     wall = bool((samples["kind"] == Kind.PYTHON_SAMPLE).all())
-    if not loose.sum() or (wall and covered >= _COVERED * whole):
+    if not loose.sum() or covered >= (_COVERED if wall else _ALL) * whole:
         return 0.0
     idle = float(min(max(whole - covered, 0.0), loose.sum()))
     loose *= 1 - idle / loose.sum()

@@ -120,7 +120,7 @@ def to_exact(weight: NDArray[np.float64], total: int) -> Ints:
     whole = weight.sum()
     if not len(weight) or whole <= 0:
         return np.zeros(len(weight), np.int64)
-    scaled = weight * (total / whole)
+    scaled = weight / whole * total
     out: Ints = np.floor(scaled).astype(np.int64)
     missing = total - int(out.sum())
     if missing > 0:

@@ -22,6 +22,7 @@ CEILING: Final = 0.12
 CHAIN: Final = 0.90
 OTHER: Final = 0.05
 MAX_SWARMS: Final = 64
+_WHOLE: Final = 0.85
 _STAY: Final = 0.75  # hysteresis: thresholds move by a quarter in favour of the last decision
 
 
@@ -49,6 +50,14 @@ class Cut(NamedTuple):
     groups: list[Group]
     owner: NDArray[np.int32]
     opened: frozenset[int]
+
+
+class _Anchor(NamedTuple):
+    """A node that becomes (part of) a swarm."""
+
+    key: FrameKey
+    host: FrameKey
+    share: float
 
 
 NO_CUT: Final = Cut([], np.empty(0, np.int32), frozenset())
@@ -82,7 +91,7 @@ def _cut_once(tree: CallTree, shares: NDArray[np.float64], floor: float, before:
     parent = tree.parent
     was_group = {node for group in before.groups for node in group.nodes}
     children = _children(parent, share, floor * _STAY)
-    anchors: dict[int, tuple[FrameKey, FrameKey]] = {}
+    anchors: dict[int, _Anchor] = {}
     hosts: dict[int, FrameKey] = {ROOT: tree.keys[ROOT]}
     visit = [ROOT]
     for node in visit:  # grows while it is read: a breadth-first walk over the opened nodes
@@ -96,9 +105,9 @@ def _cut_once(tree: CallTree, shares: NDArray[np.float64], floor: float, before:
             if share[child] > ceiling and _can_open(tree, shares, share, child, children.get(child, ()), floor):
                 visit.append(child)
             else:
-                anchors[child] = (_chain_end(tree, shares, child, children), tree.keys[node])
+                anchors[child] = _Anchor(_chain_end(tree, shares, child, children), tree.keys[node], float(share[child]))
         for line in _lines(tree, shares, share, node, children.get(node, ()), floor):
-            anchors[line] = (tree.keys[line], tree.keys[node])
+            anchors[line] = _Anchor(tree.keys[line], tree.keys[node], float(share[line]))
         hosts[node] = tree.keys[parent[node]]
     _keep_rest(tree, shares, floor, visit, anchors, hosts)
     return _collect(tree, share, shares, anchors, frozenset(visit), floor, limit)
@@ -159,7 +168,7 @@ def _keep_rest(
     shares: NDArray[np.float64],
     floor: float,
     opened: list[int],
-    anchors: dict[int, tuple[FrameKey, FrameKey]],
+    anchors: dict[int, _Anchor],
     hosts: dict[int, FrameKey],
 ) -> None:
     """Give an opened node its own swarm when what its swarms leave over is enough; else leave it to its callers."""
@@ -171,7 +180,7 @@ def _keep_rest(
         if node == ROOT:
             continue
         if rest[node].max() >= floor:
-            anchors[node] = (tree.keys[node], hosts[node])
+            anchors[node] = _Anchor(tree.keys[node], hosts[node], float(rest[node].max()))
             rest[int(parent[node])] -= shares[node]
         else:
             rest[int(parent[node])] -= shares[node] - rest[node]
@@ -181,7 +190,7 @@ def _collect(
     tree: CallTree,
     share: NDArray[np.float64],
     shares: NDArray[np.float64],
-    anchors: dict[int, tuple[FrameKey, FrameKey]],
+    anchors: dict[int, _Anchor],
     opened: frozenset[int],
     floor: float,
     limit: int,
@@ -189,18 +198,13 @@ def _collect(
     parent = tree.parent
     members: dict[tuple[tuple[str, str, int], tuple[str, str, int]], list[int]] = {}
     for node in sorted(anchors):
-        key, host = anchors[node]
-        members.setdefault((key.identity, host.identity), []).append(node)
-    groups = [
-        Group(
-            anchors[nodes[0]][0],
-            anchors[nodes[0]][1],
-            _chain_top(tree, share, nodes[0], parent),
-            tuple(nodes),
-            float(sum(share[n] for n in nodes)),
-        )
-        for nodes in members.values()
-    ]
+        anchor = anchors[node]
+        members.setdefault((anchor.key.identity, anchor.host.identity), []).append(node)
+    groups = []
+    for nodes in members.values():
+        first = anchors[nodes[0]]
+        top = _chain_top(tree, share, nodes[0], opened)
+        groups.append(Group(first.key, first.host, top, tuple(nodes), sum(anchors[node].share for node in nodes)))
     groups += _modules(tree, shares, anchors, opened, floor)
     groups.sort(key=lambda group: (-group.share, group.key.identity, group.host.identity))
     del groups[limit:]
@@ -218,9 +222,12 @@ def _collect(
     return Cut(groups, owner, opened)
 
 
-def _chain_top(tree: CallTree, share: NDArray[np.float64], node: int, parent: NDArray[np.int32]) -> FrameKey:
-    """Outermost caller that does little else: what a person looks for in the program."""
-    while parent[node] != ROOT and share[node] >= CHAIN * share[parent[node]]:
+def _chain_top(tree: CallTree, share: NDArray[np.float64], node: int, opened: frozenset[int]) -> FrameKey:
+    """Outermost caller that does little else: what a person looks for in the program. Not the program itself."""
+    parent = tree.parent
+    if node in opened or tree.keys[node].line:
+        return tree.keys[node]
+    while share[node] >= CHAIN * share[parent[node]] and share[parent[node]] < _WHOLE:
         node = int(parent[node])
     return tree.keys[node]
 
@@ -228,7 +235,7 @@ def _chain_top(tree: CallTree, share: NDArray[np.float64], node: int, parent: ND
 def _modules(
     tree: CallTree,
     shares: NDArray[np.float64],
-    anchors: dict[int, tuple[FrameKey, FrameKey]],
+    anchors: dict[int, _Anchor],
     opened: frozenset[int],
     floor: float,
 ) -> list[Group]:

@@ -46,6 +46,7 @@ _COUNTER: Final = re.compile(r"#\d+")
 _CLONE: Final = re.compile(r"(?:\.(?:constprop|isra|part|cold|lto_priv|llvm|clone|localalias)(?:\.\d+)*)+$")
 _VERSION: Final = re.compile(r"@{1,2}[A-Z][\w.]*$")
 _SO_VERSION: Final = re.compile(r"(\.so)(?:\.\d+)+$")
+_OPERATOR: Final = re.compile(r"operator(?:\(\)|\[\]|->\*?|<=>|<<=?|>>=?|[<>=!]=|&&|\|\||\+\+|--|[-+*/%^&|~!=<>,]=?)")
 _ANON: Final = "(anonymous namespace)"
 _NO_NAME: Final = frozenset({"", "[unknown]", "??", "<unknown>"})
 
@@ -78,10 +79,12 @@ def native_name(function: str) -> str:
     """A native name without template arguments, parameter list, return type, clone suffix and version."""
     name = _CLONE.sub("", _VERSION.sub("", function.replace(_ANON, "{anon}")))
     if "<" in name or "(" in name:
-        name = _strip_brackets(name)
+        name = _strip_brackets(name).removesuffix(" const").strip()
+        if not name.strip(": "):
+            return function  # nothing but brackets: some other language's way to write a name
     head, _, last = name.strip().rpartition(" ")
     # A return type stands before the name, except in "operator new" and conversion operators.
-    return f"{head} {last}" if "operator" in head else last
+    return (f"{head} {last}" if "operator" in head else last) or function
 
 
 def _strip_brackets(name: str) -> str:
@@ -89,14 +92,10 @@ def _strip_brackets(name: str) -> str:
     depth = 0
     i = 0
     while i < len(name):
-        if depth == 0 and name.startswith("operator", i):
-            end = i + len("operator")
-            while (
-                end < len(name) and name[end] in "<>=-!+*/%^&|~()[]," and not (name[end] == "(" and name[end : end + 2] != "()")
-            ):
-                end += 2 if name[end : end + 2] in {"()", "[]", "->", "<<", ">>", "<=", ">="} else 1
-            out.append(name[i:end])
-            i = end
+        operator = _OPERATOR.match(name, i) if depth == 0 else None
+        if operator is not None:
+            out.append(operator.group())
+            i = operator.end()
             continue
         char = name[i]
         if char in "<(":
@@ -106,8 +105,7 @@ def _strip_brackets(name: str) -> str:
         elif depth == 0:
             out.append(char)
         i += 1
-    stripped = "".join(out).removesuffix(" const")
-    return stripped if stripped.strip(": ") else name
+    return "".join(out)
 
 
 _SYSCALLS: Final[dict[str, str]] = {
