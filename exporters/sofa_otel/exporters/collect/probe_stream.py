@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -63,6 +64,7 @@ class ProbeStream:
         self.hello: wire.Hello | None = None
         self.variables: dict[str, str] = {}
         self.stats: dict[str, str] = {}
+        self.notices: deque[str] = deque(maxlen=64)
         self.said_bye = False
         self.events = 0
         self._target, self._sink, self._next_seq = target, sink, next_seq
@@ -134,7 +136,10 @@ class ProbeStream:
         elif kind == wire.IDENTITY:
             self.variables = wire.variables_of(wire.parse_pairs(body))
         elif kind == wire.NOTICE:
-            self._sink.warn(f"probe of process {hello.pid}: {body.decode('utf-8', 'replace')[:500]}")
+            text = body.decode("utf-8", "replace")[:500]
+            self.notices.append(text)
+            if not text.startswith("HOT "):
+                self._sink.warn(f"probe of process {hello.pid}: {text}")
         elif kind == wire.BYE:
             self.said_bye = True
 

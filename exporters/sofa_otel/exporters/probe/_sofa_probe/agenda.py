@@ -49,6 +49,7 @@ class Agenda:
     def _parts(self, main_ident):
         """The optional mechanisms that this interpreter has and the environment allows."""
         parts = [counters.Counters(self.pid, self.link)]
+        loops = None
         if hasattr(sys, "monitoring") and _on("SOFA_PROBE_LOOPS"):
             from _sofa_probe import monitor
 
@@ -56,7 +57,7 @@ class Agenda:
             self.sampler.on_stack = loops.seen
             parts.append(loops)
         if _on("SOFA_PROBE_HOOKS"):
-            parts.append(hooks.Hooks(self.tables))
+            parts.append(hooks.Hooks(self.tables, loops))
         return parts
 
     def run(self, wake):
@@ -86,7 +87,7 @@ class Agenda:
                 self.handovers += waited
                 if self.sampler.take(due, period, waited):
                     self.waits.disturbed = True
-                self.handover.notice(self.sampler.running, now)
+                self.handover.notice(self.sampler.running, now - due, now)
             if now >= self._next_flush:
                 self._flush(now)
         self._pause()
@@ -119,8 +120,8 @@ class Agenda:
         self.waits.disturbed = True
         if self.handovers and self.fast:
             self.handover.shorten(now)
-        self.budget.settle(self.cpu_ns(), now, self.handovers)
         self.total_handovers += self.handovers
+        self.budget.settle(self.cpu_ns(), now, self.total_handovers, self.sampler.samples)
         self.handovers = 0
         if self.link.lost:
             # The next reader knows nothing of our tables.

@@ -1,11 +1,14 @@
 """The probe's own governor: sampling rate against what sampling costs the program.
 
-Cost is the CPU time of our thread plus what a forced hand-over of the interpreter lock costs the thread that had it. The rate
-falls as soon as the budget is exceeded and rises again slowly.
+Cost is the CPU time of our thread plus what a forced hand-over of the interpreter lock costs the thread that had it. A sample
+of new code costs ten times one of known code (imports, the first steps), so the period follows the recent cost of a sample
+directly: the rate falls at once where samples are dear and is back within a second where they are cheap.
 """
 
 HANDOVER_NS = 30000
-"""Measured (benchmarks/probe_cost.py): two context switches and cold caches for the thread that had to give the lock up."""
+"""Two context switches and cold caches for the thread that had to give the lock up."""
+SLOWEST_HZ = 10.0
+MEMORY = 0.5
 
 
 class Budget:
@@ -14,15 +17,16 @@ class Budget:
     Attributes:
         period: Nanoseconds between samples now.
         wanted: Samples per second asked for.
+        spent: Share of one CPU that the last interval cost.
     """
 
     def __init__(self, share, rate):
         self.share = share
-        self.wanted = rate
-        self.period = int(1e9 / rate)
+        self.wanted = max(rate, 1.0)
+        self.period = int(1e9 / self.wanted)
         self.spent = 0.0
-        self._cpu = 0
-        self._wall = 0
+        self._cost = 0.0
+        self._before = None
 
     def ask(self, rate, highest):
         """Take a new wanted rate (0: leave it)."""
@@ -30,16 +34,15 @@ class Budget:
             self.wanted = min(max(rate, 1.0), highest)
             self.period = int(1e9 / self.wanted)
 
-    def settle(self, cpu, wall, handovers):
-        """Adjust after an interval; ``cpu`` and ``wall`` are clock readings in ns."""
-        used, passed = cpu - self._cpu, wall - self._wall
-        first = not self._wall
-        self._cpu, self._wall = cpu, wall
-        if first or passed <= 0:
+    def settle(self, cpu, wall, handovers, samples):
+        """Adjust after an interval. ``cpu`` and ``wall`` are clock readings in ns, the others running totals."""
+        now = (cpu, wall, handovers, samples)
+        before, self._before = self._before, now
+        if before is None or now[3] == before[3] or now[1] <= before[1]:
             return
-        self.spent = (used + handovers * HANDOVER_NS) / passed
-        slowest, fastest = int(1e9), int(1e9 / self.wanted)
-        if self.spent > self.share:
-            self.period = min(int(self.period * min(max(self.spent / self.share, 1.1), 4.0)), slowest)
-        elif self.period > fastest and self.spent < 0.7 * self.share:
-            self.period = max(int(self.period * 0.85), fastest)
+        used = now[0] - before[0] + (now[2] - before[2]) * HANDOVER_NS
+        self.spent = used / (now[1] - before[1])
+        cost = used / (now[3] - before[3])
+        self._cost = cost if not self._cost else MEMORY * self._cost + (1 - MEMORY) * cost
+        fastest = 1e9 / self.wanted
+        self.period = int(max(fastest, min(self._cost / self.share, max(fastest, 1e9 / SLOWEST_HZ))))

@@ -3,13 +3,16 @@
 By default a waiting thread asks for the lock after 5 ms; within that time most programs give it up by themselves, at a blocking
 call, so samples would pile up at those calls and never show the Python code before them. While the program has only one thread
 that runs Python, nobody but our thread ever waits for the lock, and the interval can be short without changing anything for the
-program. As soon as two of its threads run, the program's own value is back.
+program. As soon as two of its threads run, the program's own value is back. So it is while native code keeps the lock for long
+(imports do): every interval that passes in vain is a wake-up of our thread.
 """
 
 import sys
 
-SHORT_S = 0.0001
+SHORT_S = 0.0003
+VAIN_NS = 2000000
 CALM_NS = 2000000000
+CALM_VAIN_NS = 500000000
 
 
 class Handover:
@@ -18,17 +21,20 @@ class Handover:
     def __init__(self):
         self._saved = None
         self._ours = None
-        self._busy = 0
+        self._not_before = 0
 
-    def notice(self, running, now):
-        """``running`` threads of the program ran since the last sample."""
+    def notice(self, running, late, now):
+        """``running`` threads of the program ran since the last sample, which came ``late`` ns after it was due."""
         if running > 1:
-            self._busy = now
+            self._not_before = now + CALM_NS
+            self.restore()
+        elif late > VAIN_NS and self._saved is not None:
+            self._not_before = now + CALM_VAIN_NS
             self.restore()
 
     def shorten(self, now):
         """Called now and then while samples have to wait for the lock."""
-        if self._saved is None and now - self._busy > CALM_NS:
+        if self._saved is None and now > self._not_before:
             saved = sys.getswitchinterval()
             if saved > SHORT_S:
                 sys.setswitchinterval(SHORT_S)

@@ -12,12 +12,14 @@ from time import monotonic_ns
 
 from _sofa_probe import wire
 from _sofa_probe.fork_monitor import TOOLS, free_tool
+from _sofa_probe.sizes import size_of
 
 PYTHON_CALL, ENTRY, LOOP = 3, 1, 2
 OFF, NARROW, WIDE = 0, 1, 2
-HOT_HZ = 1000
-TOTAL_HZ = 4000
+HOT_HZ = 2500
+TOTAL_HZ = 6000
 MAX_CODES = 400
+IMPORTS = "<frozen importlib"
 BURST_NS = 500000000
 BURST_EVENTS = 4000
 NAME = "sofa"
@@ -44,13 +46,18 @@ class Monitor:
         self._turns = {}
         self._heads = {}
         self._symbols = {}
+        self._watched = {}
         self._entries = []
         self._burst_end = 0
         self._drained = monotonic_ns()
         self._backward = None
         if self.active:
             self._api.use_tool_id(self._tool, NAME)
-            self._api.register_callback(self._tool, self._api.events.JUMP, self._jump_callback())
+            events = self._api.events
+            self._calls = events.PY_START | events.PY_RETURN
+            self._api.register_callback(self._tool, events.JUMP, self._jump_callback())
+            self._api.register_callback(self._tool, events.PY_START, self._start_callback())
+            self._api.register_callback(self._tool, events.PY_RETURN, self._return_callback())
 
     def _jump_callback(self):
         """The function that runs inside the program, once a loop turn: no allocation but the time, no attribute look-up.
@@ -83,14 +90,29 @@ class Monitor:
         if path in self._paths or not self.active or self._mode == OFF:
             return
         self._paths.add(path)
+        if len(self._codes) >= MAX_CODES:
+            self._forget()
         while frame is not None:
             code = frame.f_code
-            if id(code) not in self._codes and len(self._codes) < MAX_CODES:
+            if id(code) not in self._codes and not code.co_filename.startswith(IMPORTS):
                 self._codes[id(code)] = code
                 self._modules[id(code)] = str(frame.f_globals.get("__name__", ""))
-                if self._loops(code) and self._wanted(code):
-                    self._api.set_local_events(self._tool, code, self._api.events.JUMP)
+                self._set(code)
             frame = frame.f_back
+
+    def _forget(self):
+        """The table is full, of what start-up ran through more often than not: only what is seen from now on is followed."""
+        codes = list(self._codes.values())
+        for kept in (self._codes, self._modules, self._hot, self._turns, self._heads, self._symbols, self._paths):
+            kept.clear()
+        for code in codes:
+            self._set(code)
+
+    def _set(self, code):
+        """Give a code object the events it should have."""
+        followed = id(code) in self._codes and self._wanted(code) and self._loops(code)
+        wanted = (self._api.events.JUMP if followed else 0) | (self._calls if id(code) in self._watched else 0)
+        self._api.set_local_events(self._tool, code, wanted)
 
     def _loops(self, code):
         if self._backward is None:
@@ -115,29 +137,48 @@ class Monitor:
         self._paths.clear()
         for code in self._codes.values():
             self._api.set_local_events(self._tool, code, 0)
-            if self._wanted(code) and self._loops(code):
-                self._api.set_local_events(self._tool, code, self._api.events.JUMP)
+            self._set(code)
         if bursts:
             self._start_burst()
 
-    def _start_burst(self):
-        entries, main, ident, now, disable = self._entries, self._main, get_ident, monotonic_ns, self._api.DISABLE
+    def watch(self, code, point, sized):
+        """Report calls of ``code`` to a hook's point, without touching the function."""
+        self._watched[id(code)] = (point, sized, code)
+        self._set(code)
+
+    def _start_callback(self):
+        watched, entries = self._watched, self._entries
+        main, ident, now, disable = self._main, get_ident, monotonic_ns, self._api.DISABLE
 
         def start(code, _offset):
-            if ident() == main:
+            found = watched.get(id(code))
+            if found is not None:
+                found[0].enter(size_of(_arguments()) if found[1] else 0)
+            elif ident() == main:
                 if len(entries) >= BURST_EVENTS:
                     return disable
                 entries.append((now(), code))
             return None
 
+        return start
+
+    def _return_callback(self):
+        watched = self._watched
+
+        def leave(code, _offset, _value):
+            found = watched.get(id(code))
+            if found is not None:
+                found[0].leave()
+
+        return leave
+
+    def _start_burst(self):
         self._burst_end = monotonic_ns() + BURST_NS
-        self._api.register_callback(self._tool, self._api.events.PY_START, start)
         self._api.set_events(self._tool, self._api.events.PY_START)
 
     def _end_burst(self):
         self._burst_end = 0
         self._api.set_events(self._tool, 0)
-        self._api.register_callback(self._tool, self._api.events.PY_START, None)
 
     def tick(self, now):
         """End a burst that is over."""
@@ -173,7 +214,7 @@ class Monitor:
             symbol = self.tables.symbol(code, 0, code.co_firstlineno, self._modules.get(id(code), ""))
             self._append(columns, (time,), symbol, ENTRY)
         self.events += len(columns[0])
-        return _calls(columns, self.tid)
+        return _loop_frames(columns, self.tid)
 
     @staticmethod
     def _append(columns, times, symbol, subkind):
@@ -187,7 +228,7 @@ class Monitor:
         code, source, target = self._heads[key]
         if rate < HOT_HZ / 2 and code is not None:
             self._api.set_local_events(self._tool, code, 0)
-            self._api.set_local_events(self._tool, code, self._api.events.JUMP)
+            self._set(code)
             return
         self._hot.add(key)
         self._turns.pop(key, None)
@@ -224,10 +265,11 @@ class Monitor:
         if not self.active:
             return
         self.active = False
-        for code in self._codes.values():
+        for code in list(self._codes.values()) + [found[2] for found in self._watched.values()]:
             self._api.set_local_events(self._tool, code, 0)
         self._api.set_events(self._tool, 0)
-        for event in (self._api.events.JUMP, self._api.events.PY_START):
+        events = self._api.events
+        for event in (events.JUMP, events.PY_START, events.PY_RETURN):
             self._api.register_callback(self._tool, event, None)
         self._api.free_tool_id(self._tool)
 
@@ -240,7 +282,17 @@ def _line(code, source, target):
     return min(lines) if lines else code.co_firstlineno
 
 
-def _calls(columns, tid):
+def _arguments():
+    """First two arguments of the function that has just been entered (two Python frames up)."""
+    try:
+        frame = sys._getframe(2)
+        names, values = frame.f_code.co_varnames[:2], frame.f_locals
+        return [values.get(name) for name in names]
+    except Exception:
+        return ()
+
+
+def _loop_frames(columns, tid):
     times, symbols, subkinds = columns
     count = len(times)
     if not count:
