@@ -19,7 +19,7 @@ from sofa_otel.core import names
 from sofa_otel.core.batch import BatchHeader, EventBatch
 from sofa_otel.core.errors import UsageError
 from sofa_otel.core.names import FindingId, Instrument
-from sofa_otel.core.otlp import decode, events
+from sofa_otel.core.otlp import decode, event_rows
 from sofa_otel.core.prometheus_names import label_name, label_value, metric_name
 from sofa_otel.core.records import Correlation, Iteration, SwarmInfo, SwarmWindow
 from sofa_otel.core.series import ResourceBatch, SeriesTable
@@ -278,7 +278,7 @@ def test_event_batches_go_out_whole() -> None:
     spans.export_events(EventBatch.build(BatchHeader("j", 1, "h", "s"), tables, start_ns=np.arange(1, 251), name=name, kind=4))
     spans.export(iteration_spans(iteration(0, 5)))
     assert spans.stop().sent == 251
-    rows = [batch for body in gate.bodies for batch in events.decode_events(body, Tables()) if batch.header.source == "s"]
+    rows = [batch for body in gate.bodies for batch in event_rows.decode_events(body, Tables()) if batch.header.source == "s"]
     assert sum(map(len, rows)) == 250
 
 

@@ -26,7 +26,7 @@ from sofa_otel.core import names
 from sofa_otel.core.batch import COLUMNS, OPTIONAL_COLUMNS, BatchHeader, EventBatch
 from sofa_otel.core.errors import InputError
 from sofa_otel.core.kinds import Kind
-from sofa_otel.core.otlp import decode, encode, events, json_form
+from sofa_otel.core.otlp import decode, encode, event_rows, events, json_form
 from sofa_otel.core.symbols import Symbol, Tables
 from sofa_otel.core.telemetry import Histogram, MetricPoint, Resource, Scope, SpanEvent, SpanLink, SpanPoint
 
@@ -188,7 +188,7 @@ def test_hostile_bytes_give_typed_errors_only(body: bytes) -> None:
         lambda: decode.decode_metrics(body),
         lambda: decode.decode_spans(body, decode.JSON),
         lambda: decode.decode_metrics(body, decode.JSON),
-        lambda: events.decode_events(body, Tables()),
+        lambda: event_rows.decode_events(body, Tables()),
     ):
         with contextlib.suppress(InputError):
             read()
@@ -242,7 +242,7 @@ def batches(draw: Any) -> EventBatch:
 @settings(max_examples=150, deadline=None)
 def test_event_batches_round_trip(batch: EventBatch) -> None:
     tables = Tables()
-    back = events.decode_events(events.encode_events(batch), tables)
+    back = event_rows.decode_events(events.encode_events(batch), tables)
     if not len(batch):
         assert back == []
         return
@@ -277,7 +277,7 @@ def test_spans_of_other_sources_become_span_rows() -> None:
     spans = [SpanPoint("GET /", 7, 8, 100, 350, 9, (("code.stacktrace", 'File "a.py", line 1'), ("thread.id", 5)))]
     body = encode.encode_spans(spans, Resource((("service.name", "web"), ("process.pid", 42))), Scope("flask"))
     tables = Tables()
-    (batch,) = events.decode_events(body, tables, seq=4)
+    (batch,) = event_rows.decode_events(body, tables, seq=4)
     assert batch.header == BatchHeader("web", 0, "", "otlp/web", "unix", 4)
     assert tables.symbols[int(batch.name[0])] == Symbol("GET /", "flask")
     row = {key: int(column[0]) for key, column in batch.columns.items()}

@@ -1,46 +1,102 @@
-"""EventBatch ↔ OTLP spans: a row a span, without an object a span on the way out.
+"""EventBatch → OTLP spans: a row a span, without an object a span.
 
-Rows repeat: the same function, thread and stack thousands of times. What a row shares with others (name, kind, attributes) is
-serialised once for each distinct combination; ids and times are laid out by numpy; a span is five pieces of bytes joined.
+Rows repeat: the same function, thread and stack thousands of times. Each distinct symbol, stack, and combination of the small
+columns is serialised once; ids and times are laid out by numpy; a span is a few pieces of bytes joined.
 Measured by ``benchmarks/emit_spans.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sofa_otel.core import names
-from sofa_otel.core.batch import BatchHeader, EventBatch
+from sofa_otel.core.batch import EventBatch
 from sofa_otel.core.kinds import Kind
 from sofa_otel.core.otlp import wire
-from sofa_otel.core.otlp.decode import id_of, parse_spans, value_of
 from sofa_otel.core.otlp.encode import wrap_spans
 from sofa_otel.core.symbols import Symbol, Tables, content_hash
 from sofa_otel.core.telemetry import KIND_INTERNAL, Attributes, Resource, Scope
 
 SCOPE: Final = Scope("sofa_otel.events")
-_SHARED: Final = ("kind", "subkind", "name", "path", "pid", "tid", "cpu", "device", "peer")
+_SMALL: Final = ("kind", "subkind", "pid", "tid", "cpu", "device", "peer")
 _MAX_TIME: Final = (1 << 63) - 1
 _HEAD: Final = 38
+_MAX_EXTRA: Final = 4096
+_MAX_KNOWN: Final = 65_536
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n"})
+KIND_NAMES: Final = [{int(kind): kind.name.lower() for kind in Kind}.get(code, str(code)) for code in range(256)]
+"""How a kind is written on a span; codes that this version does not know stay numbers."""
+KIND_CODES: Final = {name: code for code, name in enumerate(KIND_NAMES)}
 
 
 def encode_events(batch: EventBatch, resource: Resource | None = None) -> bytes:
-    """An ``ExportTraceServiceRequest`` of the rows of ``batch``; :func:`decode_events` gives them back exactly.
+    """One batch; whoever sends many of the same tables keeps an :class:`EventEncoder`."""
+    return EventEncoder().encode(batch, resource)
 
-    Rows that bring no ids get ids from (job, rank, source, seq, row), so that sending a batch twice gives the same spans twice.
 
-    Args:
-        batch: Rows; times are taken as they are, also where the clock is the source's own.
-        resource: Attributes beside those of the batch's header.
-    """
+class EventEncoder:
+    """Encodes batches and remembers the serialised symbols and stacks of their tables, which are append-only."""
+
+    def __init__(self) -> None:
+        self._tables: Tables | None = None
+        self._symbols: dict[int, tuple[bytes, bytes]] = {}
+        self._stacks: dict[int, bytes] = {}
+
+    def encode(self, batch: EventBatch, resource: Resource | None = None) -> bytes:
+        """An ``ExportTraceServiceRequest`` of the rows of ``batch``; ``decode_events`` gives them back exactly.
+
+        Rows without ids get some from (job, rank, source, seq, row): sending a batch twice gives the same spans twice.
+
+        Args:
+            batch: Rows; times are taken as they are, also where the clock is the source's own.
+            resource: Attributes beside those of the batch's header.
+        """
+        about = _resource(batch, resource or Resource())
+        if not len(batch):
+            return wrap_spans(b"", about, SCOPE)
+        self._learn(batch)
+        first, place = _distinct(batch)
+        places = [_place(batch, int(row)) for row in first]
+        symbols, stacks = self._symbols, self._stacks
+        extra = {0: b""}
+        heads, ends = _heads(batch)
+        times = _times(batch)
+        out: list[bytes] = []
+        columns = (place, batch.name, batch.path, batch.bytes, batch.optional("link"))
+        for row, (at, name, path, moved, link) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+            title, symbol = symbols[name]
+            more = extra.get(moved)
+            if more is None:
+                more = wire.attributes(9, ((names.IO_BYTES, moved),))
+                if len(extra) < _MAX_EXTRA:
+                    extra[moved] = more
+            if link:
+                more += wire.attributes(9, ((names.EVENT_LINK, f"{link:016x}"),))
+            head = heads[row * _HEAD : row * _HEAD + ends[row]]
+            body = b"".join((head, title, times[row * 18 : row * 18 + 18], places[at], symbol, stacks[path], more))
+            out.append(b"\x12" + wire.varint(len(body)))
+            out.append(body)
+        return wrap_spans(b"".join(out), about, SCOPE)
+
+    def _learn(self, batch: EventBatch) -> None:
+        """Serialise the symbols and stacks that are new."""
+        tables = batch.tables
+        if tables is not self._tables or len(self._symbols) + len(self._stacks) > _MAX_KNOWN:
+            self._tables, self._symbols, self._stacks = tables, {}, {0: b""}
+        for symbol_id in np.unique(batch.name).tolist():
+            if symbol_id not in self._symbols:
+                self._symbols[symbol_id] = _symbol(tables.symbols[symbol_id])
+        for path in np.unique(batch.path).tolist():
+            if path not in self._stacks:
+                self._stacks[path] = wire.attributes(9, ((names.CODE_STACK, _stack(tables, path)),))
+
+
+def _resource(batch: EventBatch, resource: Resource) -> Resource:
     head = batch.header
-    attributes: Attributes = (
-        *((key, value) for key, value in (resource or Resource()).attributes if key not in _HEADER_KEYS),
+    header: Attributes = (
         (names.JOB_ID, head.job),
         (names.RANK, head.rank),
         (names.HOST_NAME, head.host),
@@ -48,86 +104,54 @@ def encode_events(batch: EventBatch, resource: Resource | None = None) -> bytes:
         (names.SOURCE_SEQ, head.seq),
         (names.CLOCK, head.clock),
     )
-    if not len(batch):
-        return wrap_spans(b"", Resource(attributes), SCOPE)
-    first, inverse = _distinct(batch)
-    templates = [_template(batch, int(row)) for row in first]
-    heads, ends = _heads(batch)
-    times = _times(batch)
-    extra: dict[int, bytes] = {0: b""}
-    moved, links = batch.bytes.tolist(), batch.optional("link").tolist()
-    out: list[bytes] = []
-    for row, template in enumerate(inverse.tolist()):
-        name, rest = templates[template]
-        more = b""
-        if moved[row]:
-            more = extra.get(moved[row]) or extra.setdefault(moved[row], wire.attributes(9, ((names.IO_BYTES, moved[row]),)))
-        if links[row]:
-            more += wire.attributes(9, ((names.EVENT_LINK, f"{links[row]:016x}"),))
-        body = b"".join((heads[row * _HEAD : row * _HEAD + ends[row]], name, times[row * 18 : row * 18 + 18], rest, more))
-        out.append(b"\x12" + wire.varint(len(body)))
-        out.append(body)
-    return wrap_spans(b"".join(out), Resource(attributes), SCOPE)
-
-
-def decode_events(body: bytes, tables: Tables, seq: int = 0) -> list[EventBatch]:
-    """Spans of any source as batches, one for each resource.
-
-    A span becomes a row of kind ``SPAN`` named by the span and its scope; spans that :func:`encode_events` wrote become what they
-    were. Job, rank, host and source come from the resource (``sofa.job.id`` or ``service.name``; ``otlp/<instance>``).
-
-    Args:
-        body: Protobuf, uncompressed.
-        tables: Where names and stacks are interned.
-        seq: Sequence number of batches whose resource has none.
-
-    Raises:
-        InputError: Not an OTLP trace request.
-    """
-    return [
-        batch for resource_spans in parse_spans(body).resource_spans if (batch := _batch(resource_spans, tables, seq)) is not None
-    ]
+    return Resource((*((key, value) for key, value in resource.attributes if key not in _HEADER_KEYS), *header))
 
 
 _HEADER_KEYS: Final = frozenset((names.JOB_ID, names.RANK, names.HOST_NAME, names.SOURCE, names.SOURCE_SEQ, names.CLOCK))
 
 
 def _distinct(batch: EventBatch) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First row of each distinct combination of the shared columns, and which combination each row has."""
+    """First row of each distinct combination of the small columns, and which combination each row has."""
     mixed = np.zeros(len(batch), np.uint64)
-    for key in _SHARED:
+    for key in _SMALL:
         mixed = (mixed ^ batch.columns[key].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     _, first, inverse = np.unique(mixed, return_index=True, return_inverse=True)
-    if all(np.array_equal(batch.columns[key][first[inverse]], batch.columns[key]) for key in _SHARED):
+    if all(np.array_equal(batch.columns[key][first[inverse]], batch.columns[key]) for key in _SMALL):
         return first, inverse
     # Two combinations with one hash: every row for itself, which is slow and right.
     rows = np.arange(len(batch))
     return rows, rows
 
 
-def _template(batch: EventBatch, row: int) -> tuple[bytes, bytes]:
-    """What rows of one combination share: name and kind, which precede the times on the wire, and the attributes."""
-    at = {key: int(batch.columns[key][row]) for key in _SHARED}
-    symbol = batch.tables.symbols[at["name"]]
+def _place(batch: EventBatch, row: int) -> bytes:
+    """Attributes that say what kind of event it is and where it ran."""
+    at = {key: int(batch.columns[key][row]) for key in _SMALL}
     pairs: list[tuple[str, Any]] = [
-        (names.EVENT_KIND, _KIND_NAMES[at["kind"]]),
+        (names.EVENT_KIND, KIND_NAMES[at["kind"]]),
         (names.PROCESS_PID, at["pid"]),
         (names.THREAD_ID, at["tid"]),
     ]
-    optional: tuple[tuple[str, Any, Any], ...] = (
+    optional = (
         (names.EVENT_SUBKIND, at["subkind"], 0),
         (names.CPU_LOGICAL_NUMBER, at["cpu"], -1),
         (names.EVENT_DEVICE, at["device"], -1),
         (names.EVENT_PEER, at["peer"], 0),
+    )
+    pairs += [(key, value) for key, value, default in optional if value != default]
+    return wire.attributes(9, pairs)
+
+
+def _symbol(symbol: Symbol) -> tuple[bytes, bytes]:
+    """Name and kind of the span, which precede the times on the wire, and the attributes of the symbol."""
+    optional: tuple[tuple[str, Any, Any], ...] = (
         (names.SYMBOL_MODULE, symbol.module, ""),
         (names.SYMBOL_OFFSET, symbol.offset, 0),
         (names.CODE_FILE, symbol.file, ""),
         (names.CODE_LINE, symbol.line, 0),
-        (names.CODE_STACK, _stack(batch.tables, at["path"]), ""),
     )
-    pairs += [(key, value) for key, value, default in optional if value != default]
-    return wire.text(5, symbol.function) + wire.number(6, KIND_INTERNAL), wire.attributes(9, pairs)
+    title = wire.text(5, symbol.function) + wire.number(6, KIND_INTERNAL)
+    return title, wire.attributes(9, [(key, value) for key, value, default in optional if value != default])
 
 
 def _heads(batch: EventBatch) -> tuple[bytes, list[int]]:
@@ -170,128 +194,3 @@ def _stack(tables: Tables, path: int) -> str:
     return "\n".join(
         "\t".join(str(part).translate(_ESCAPES) for part in tables.symbols[symbol]) for symbol in tables.paths.frames(path)
     )
-
-
-def _unescape(text: str) -> str:
-    if "\\" not in text:
-        return text
-    return "\\".join(part.replace("\\t", "\t").replace("\\n", "\n") for part in text.split("\\\\"))
-
-
-def _path(tables: Tables, stack: str) -> int:
-    """Path of a stack that :func:`_stack` wrote; other stack traces are foreign text and give no path."""
-    frames: list[int] = []
-    for line in stack.split("\n"):
-        parts = line.split("\t")
-        if len(parts) != 5 or not parts[2].isdecimal() or not parts[4].isdecimal():
-            return 0
-        function, module, offset, file, number = parts
-        frames.append(tables.symbols.intern(_unescape(function), _unescape(module), int(offset), _unescape(file), int(number)))
-    return tables.paths.intern_frames(frames)
-
-
-def _batch(resource_spans: Any, tables: Tables, seq: int) -> EventBatch | None:
-    about = {pair.key: value_of(pair.value) for pair in resource_spans.resource.attributes}
-    columns: dict[str, list[int]] = {key: [] for key in _READ}
-    row = _Rows(columns, tables, _int(about.get(names.PROCESS_PID)))
-    for scope_spans in resource_spans.scope_spans:
-        row.scope = scope_spans.scope.name
-        for span in scope_spans.spans:
-            row.add(span)
-    if not columns["start_ns"]:
-        return None
-    service = str(about.get(names.SERVICE_NAME, "") or "")
-    instance = str(about.get(names.SERVICE_INSTANCE_ID, "") or service or "unknown")
-    header = BatchHeader(
-        str(about.get(names.JOB_ID, "") or service or "unknown"),
-        _int(about.get(names.RANK)),
-        str(about.get(names.HOST_NAME, "") or ""),
-        str(about.get(names.SOURCE, "") or f"otlp/{instance}"),
-        str(about.get(names.CLOCK, "") or "unix"),
-        _int(about.get(names.SOURCE_SEQ), seq),
-    )
-    return EventBatch.build(header, tables, **columns)
-
-
-_READ: Final = (
-    "start_ns", "duration_ns", "kind", "subkind", "name", "path", "pid", "tid", "cpu", "device", "peer", "bytes", "link",
-    "span_id", "parent_id", "trace_hi", "trace_lo",
-)  # fmt: skip
-_KIND_NAMES: Final = [{int(kind): kind.name.lower() for kind in Kind}.get(number, str(number)) for number in range(256)]
-_KINDS: Final = {name: number for number, name in enumerate(_KIND_NAMES)}
-
-
-class _Rows:
-    """Appends spans to columns; lives for one resource."""
-
-    def __init__(self, columns: dict[str, list[int]], tables: Tables, pid: int) -> None:
-        self._append: list[Callable[[int], None]] = [columns[key].append for key in _READ]
-        self._tables = tables
-        self._pid = pid
-        self._paths: dict[str, int] = {"": 0}
-        self.scope = ""
-
-    def add(self, span: Any) -> None:
-        """One row."""
-        a = {pair.key: value_of(pair.value) for pair in span.attributes}
-        start = min(span.start_time_unix_nano, _MAX_TIME)
-        duration = min(span.end_time_unix_nano, _MAX_TIME) - start
-        kind = _KINDS.get(str(a.get(names.EVENT_KIND, "")), int(Kind.SPAN))
-        ours = names.EVENT_KIND in a
-        symbol = Symbol(
-            span.name,
-            str(a.get(names.SYMBOL_MODULE, "") if ours else self.scope),
-            _offset(a.get(names.SYMBOL_OFFSET)),
-            str(a.get(names.CODE_FILE, "") or ""),
-            _int(a.get(names.CODE_LINE)),
-        )
-        stack = str(a.get(names.CODE_STACK, "") or "")
-        path = self._paths.get(stack)
-        if path is None:
-            path = self._paths[stack] = _path(self._tables, stack)
-        trace = id_of(span.trace_id, 16)
-        row = (
-            start,
-            max(duration, 0) if not ours else duration,
-            kind,
-            _int(a.get(names.EVENT_SUBKIND)) & 0xFF,
-            self._tables.symbols.intern_symbol(symbol),
-            path,
-            _int(a.get(names.PROCESS_PID), self._pid) & 0xFFFFFFFF,
-            _int(a.get(names.THREAD_ID)) & 0xFFFFFFFF,
-            _small(a.get(names.CPU_LOGICAL_NUMBER)),
-            _small(a.get(names.EVENT_DEVICE)),
-            _int(a.get(names.EVENT_PEER)) & 0xFFFFFFFF,
-            _int(a.get(names.IO_BYTES)),
-            _hexadecimal(a.get(names.EVENT_LINK)),
-            id_of(span.span_id, 8),
-            id_of(span.parent_span_id, 8),
-            trace >> 64,
-            trace & ((1 << 64) - 1),
-        )
-        for append, value in zip(self._append, row, strict=True):
-            append(value)
-
-
-def _int(value: object, default: int = 0) -> int:
-    """An attribute as an int64; ``default`` where it is absent or something else."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 21:
-        value = int(value)
-    return value if isinstance(value, int) and -(1 << 63) <= value < 1 << 63 else default
-
-
-def _offset(value: object) -> int:
-    """Addresses are unsigned: those above 2⁶³ came as text."""
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 21 else _int(value)
-
-
-def _small(value: object) -> int:
-    number = _int(value, -1)
-    return number if -1 <= number < 1 << 15 else -1
-
-
-def _hexadecimal(value: object) -> int:
-    try:
-        return int(str(value), 16) & ((1 << 64) - 1) if value else 0
-    except ValueError:
-        return 0

@@ -19,7 +19,7 @@ import msgspec
 
 from sofa_otel.core.batch import EventBatch
 from sofa_otel.core.otlp.encode import encode_spans
-from sofa_otel.core.otlp.events import encode_events
+from sofa_otel.core.otlp.events import EventEncoder
 from sofa_otel.core.telemetry import Resource, Scope, SpanPoint
 from sofa_otel.exporters.emit.transport import Sender, make_sender, resolve_endpoint
 
@@ -76,6 +76,7 @@ class OtlpSpans:
         self._delay_s = delay_s if delay_s is not None else _number(environ, "OTEL_BSP_SCHEDULE_DELAY", 5_000) / 1e3
         self._sender = sender or make_sender(resolve_endpoint(endpoint, "traces", environ))
         self._note = note
+        self._events = EventEncoder()
         self._items: deque[_Item] = deque()
         self._queued = self._sent = self._dropped = 0
         self._last_error = ""
@@ -177,7 +178,7 @@ class OtlpSpans:
     def _deliver(self, batch: list[_Item]) -> bool:
         head = batch[0]
         if isinstance(head, EventBatch):
-            body = encode_events(head, self._resource)
+            body = self._events.encode(head, self._resource)
         else:
             spans = (span for item in batch if isinstance(item, tuple) for span in item)
             body = encode_spans(spans, self._resource, self._scope)
