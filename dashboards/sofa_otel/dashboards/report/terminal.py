@@ -81,13 +81,17 @@ def cut(text: str, width: int) -> str:
     """Text of at most ``width`` columns; an ellipsis says that something is missing."""
     if cells(text) <= width:
         return text
-    kept, used = "", 0
-    for char in text:
+    return head(text, width - 1) + "…" if width > 1 else "…" * width
+
+
+def head(text: str, width: int, least: int = 0) -> str:
+    """The beginning of text that fits into ``width`` columns, but ``least`` characters at least."""
+    used = 0
+    for at, char in enumerate(text):
         used += cells(char)
-        if used > width - 1:
-            break
-        kept += char
-    return kept + "…" if width > 0 else ""
+        if used > width:
+            return text[: max(at, least)]
+    return text
 
 
 def left(text: str, width: int) -> str:
@@ -117,7 +121,7 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
                 empty = False
                 break
             if empty:  # a word longer than a line
-                piece = cut(word, max(2, width - cells(line)) + 1).rstrip("…") or word[:1]
+                piece = head(word, width - cells(line), 1)
                 lines.append(line + piece)
                 word = word[len(piece) :]
             else:

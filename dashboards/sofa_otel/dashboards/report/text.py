@@ -95,12 +95,16 @@ class _Writer:
         noun = view.level_noun(iterations.level)
         sure = f"from {view.clean(iterations.source)}, {view.percent(iterations.confidence)} sure"
         yield from self.title("Iterations", sure)
-        head = self.style.bold(view.plural(iterations.count, noun))
-        duration = iterations.duration_s
+        count, duration = view.plural(iterations.count, noun), iterations.duration_s
         if duration:
+            typical = view.seconds(duration.median)
             spread = f"p10–p90 {view.seconds(duration.p10)} – {view.seconds(duration.p90)} · cv {view.percent(duration.cv)}"
-            head += f"  median {self.style.bold(view.seconds(duration.median))}  {spread}"
-        yield "  " + head
+            fits = cells(f"  {count}  median {typical}  {spread}") <= self.width
+            yield f"  {self.style.bold(count)}  median {self.style.bold(typical)}" + (f"  {spread}" if fits else "")
+            if not fits:
+                yield f"  {spread}"
+        else:
+            yield f"  {self.style.bold(count)}"
         items = [item for item in iterations.items if item.end_ns > item.start_ns]
         if len(items) > 1:
             columns = min(len(items), self.width - 28)
@@ -146,7 +150,7 @@ class _Writer:
             figure = right(view.seconds(duration.median), 8)
             spread = f"{view.seconds(duration.p10)} – {view.seconds(duration.p90)}"
             count = view.plural(rank.count, view.level_noun(rank.level))
-            yield f"  rank {rank.rank:<5}{bar} {figure}  {right(spread, 19)}  {count}"
+            yield f"  rank {rank.rank:<5}{bar} {figure}  {right(spread, 19)}" + (f"  {count}" if self.width >= 70 else "")
         for rank in lost[:TOP_RANKS]:
             yield from wrap(view.clean(rank.reason) or "no iterations found", self.width, f"  rank {rank.rank:<5}", " " * 12)
 

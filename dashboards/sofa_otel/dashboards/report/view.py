@@ -165,8 +165,7 @@ def number(value: float) -> str:
         return "0"
     if abs(value) >= 1e6:
         return si(value)
-    decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if abs(value) < 1000 else 0
-    text = f"{value:,.{min(decimals, 6)}f}"
+    text = f"{value:,.{min(_decimals(value), 6)}f}".replace("-", "−")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -174,8 +173,12 @@ def digits(value: float) -> str:
     """Exactly three significant digits (``1.50``, ``15.2``, ``152``), for figures that stand below each other."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else DASH
-    decimals = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))
-    return f"{value:,.{decimals}f}"
+    return f"{value:,.{_decimals(value)}f}".replace("-", "−")
+
+
+def _decimals(value: float) -> int:
+    """Places after the point that leave three significant digits once rounded."""
+    return max(0, 2 - int(f"{value:.2e}".partition("e")[2]))
 
 
 def si(value: float, unit: str = "") -> str:

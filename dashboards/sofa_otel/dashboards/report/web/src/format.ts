@@ -2,18 +2,22 @@
 
 const SI = ["", "k", "M", "G", "T", "P", "E"];
 
+/** Places after the point that leave three significant digits once rounded. */
+function decimals(value: number): number {
+  return Math.max(0, 2 - Number(value.toExponential(2).split("e")[1]));
+}
+
 export function digits(value: number): string {
   if (value === 0) return "0";
-  const decimals = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value)) + 1e-9));
-  return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  const places = decimals(value);
+  return value.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places }).replace("-", "−");
 }
 
 export function number(value: number): string {
   if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";
   if (Math.abs(value) >= 1e6) return si(value, "");
-  const decimals = Math.abs(value) < 1000 ? Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value)))) : 0;
-  return value.toLocaleString("en-US", { maximumFractionDigits: Math.min(decimals, 6) });
+  return value.toLocaleString("en-US", { maximumFractionDigits: Math.min(decimals(value), 6) }).replace("-", "−");
 }
 
 export function si(value: number, unit: string): string {
