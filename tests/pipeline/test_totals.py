@@ -112,7 +112,17 @@ def test_golden_state_of_version_1_is_still_read() -> None:
     assert [v for a, v in values(totals, names.SWARM_TIME).items() if (names.SWARM_CONCURRENT, True) in a] == [2e-9]
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"version":1}', b'{"version":99,"start_ns":0,"ranks":[],"swarms":{}}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"version":1}',
+        b'{"version":1,"start_ns":0,"ranks":[{"job":"j","rank":0,"buckets":[1]}],"swarms":{}}',
+        b'{"version":99,"start_ns":0,"ranks":[],"swarms":{}}',
+    ],
+)
 def test_damaged_or_later_state_is_a_typed_error(data: bytes) -> None:
     with pytest.raises(InputError) as caught:
         Totals.from_bytes(data)

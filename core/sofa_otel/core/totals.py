@@ -174,6 +174,8 @@ class Totals:
             raise InputError(
                 f"totals state has version {state.version}, this program reads up to {STATE_VERSION}", "update sofa-otel"
             )
+        if any(len(rank.buckets) != len(_BOUNDS) + 1 for rank in state.ranks):
+            raise InputError("totals state has histogram buckets of other bounds", "delete it; counters then start from zero")
         totals = cls(state.start_ns)
         totals._state = state
         totals._began_ns = time.time_ns()
