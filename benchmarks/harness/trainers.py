@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,8 @@ def find_trainer(kind: str, version: str = "") -> Path | None:
     candidates = [Path(os.environ[_VARIABLE[kind]])] if os.environ.get(_VARIABLE[kind]) else []
     if kind == "demo":
         candidates.append(ROOT / ".venv-demo" / "bin" / "python")
-    candidates += sorted(TOOLS.glob(f"{kind}-*/bin/python"))
+    ours = f"py{sys.version_info.major}.{sys.version_info.minor}"
+    candidates += sorted(TOOLS.glob(f"{kind}-*/bin/python"), key=lambda p: (ours not in p.parts[-3], p))
     for python in candidates:
         if python.exists() and version in ("", _version(python)) and _has(python, _MODULE[kind]):
             return python

@@ -103,7 +103,8 @@ def test_ctrl_c_at_a_terminal_still_writes_the_report(sofa, demo_python):
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT, text
     assert text.count("KeyboardInterrupt") == 1, text
     assert (run / "report.html").exists()
-    assert sofa.report(run)["iterations"]["found"]
+    iterations = sofa.report(run)["iterations"]
+    assert iterations["found"], iterations["reason"]
 
 
 @pytest.mark.parametrize("name", ["numpy-inline", "sklearn-fit", "threadpool-loader", "short-epochs"])
@@ -141,7 +142,8 @@ def test_fork_exec_and_a_shell_in_between(sofa, demo_python):
     done = sofa("run", "-o", run, "--port", "0", "--", sys.executable, "-W", "error", "-c", starter)
     assert done.returncode == 0, done.stderr
     assert done.stdout == sofa.plain(*inner).stdout
-    assert sofa.report(run)["iterations"]["found"]
+    iterations = sofa.report(run)["iterations"]
+    assert iterations["found"], iterations["reason"]
 
 
 def test_nothing_of_ours_is_left_in_a_child_that_outlives_the_target(sofa):
