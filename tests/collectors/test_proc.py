@@ -187,6 +187,21 @@ sys.stdin.read()
     collector.stop()
 
 
+def test_a_process_reports_under_its_own_rank(root: Path) -> None:
+    (root / "proc/4200/environ").write_bytes(b"SLURM_PROCID=9\0RANK=1\0HOME=/\0")
+    (root / "proc/4300/environ").write_bytes(b"RANK=\0PMI_RANK=x\0")
+    collector, sink = started(root, 4100)
+    collector.poll(S)
+    pids: dict[int, set[str]] = {}
+    for batch in sink.points:
+        pids.setdefault(batch.header.rank, set()).update(
+            sink.series[series].attribute(names.PROCESS_PID) for series in batch.series.tolist()
+        )
+    assert pids[1] == {"4200"}, "torchrun's own variable comes before Slurm's"
+    assert pids[3] == {"90", "4100", "4300", EXITED}
+    assert [batch.header.seq for batch in sink.points] == list(range(len(sink.points)))
+
+
 def test_no_descriptor_is_left_open(root: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     collector, _ = started(root, 4100)

@@ -1,7 +1,7 @@
 """Which collectors there are, and which of them to start.
 
-Collectors are found by the entry point group ``sofa.collectors`` and imported by name only when asked for: a plug-in of somebody
-else that is broken is reported and costs nobody a run.
+Collectors are found by the entry point group ``sofa.collectors`` and imported by name only when asked for: a plug-in of
+somebody else that is broken is reported and costs nobody a run.
 """
 
 from __future__ import annotations

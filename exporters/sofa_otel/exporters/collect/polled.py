@@ -37,8 +37,8 @@ class PolledCollector:
         self.root = root
         self._target: Target | None = None
         self._sink: Sink | None = None
-        self._ids: list[int] = []
-        self._values: list[float] = []
+        self._points: dict[int, tuple[list[int], list[float]]] = {}
+        self._rank = 0
         self._files: list[KernelFile] = []
         self._seq = 0
         self._events = 0
@@ -63,23 +63,23 @@ class PolledCollector:
         self._cpu_s += time.thread_time() - began
 
     def poll(self, now_ns: int) -> None:
-        """Read once and deliver one batch, all points at ``now_ns``."""
+        """Read once and deliver one batch for each rank, all points at ``now_ns``."""
         target, sink = self._target, self._sink
         if target is None or sink is None or self._off:
             return
         began = time.thread_time()
+        self._rank = target.rank
         try:
             self._read(now_ns)
         except (OSError, ValueError, IndexError, KeyError) as error:
             self._dropped += 1
             sink.warn(f"{self.name}: a reading was left out: {type(error).__name__}: {error}")
-        if self._ids:
-            header = BatchHeader(job=target.job, rank=target.rank, host=target.host, source=self.name, seq=self._seq)
-            times = np.full(len(self._ids), now_ns, np.int64)
-            sink.resources(ResourceBatch(header, sink.series, times, self._ids, self._values))
+        points, self._points = self._points, {}
+        for rank, (ids, values) in points.items():
+            header = BatchHeader(job=target.job, rank=rank, host=target.host, source=self.name, seq=self._seq)
+            sink.resources(ResourceBatch(header, sink.series, np.full(len(ids), now_ns, np.int64), ids, values))
             self._seq += 1
-            self._events += len(self._ids)
-            self._ids, self._values = [], []
+            self._events += len(ids)
         self._cpu_s += time.thread_time() - began
 
     def request(self, request: CaptureRequest) -> None:
@@ -120,5 +120,9 @@ class PolledCollector:
         return self._sink.series.intern_series(Series(metric.name, metric.unit, metric.instrument.value, pairs))
 
     def _put(self, series: int, value: float) -> None:
-        self._ids.append(series)
-        self._values.append(value)
+        """Add a point for the rank in ``self._rank`` (the target's own unless :meth:`_read` changes it)."""
+        found = self._points.get(self._rank)
+        if found is None:
+            found = self._points[self._rank] = ([], [])
+        found[0].append(series)
+        found[1].append(value)

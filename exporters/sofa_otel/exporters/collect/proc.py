@@ -2,7 +2,8 @@
 
 Points of a process carry ``process.pid``. The CPU time and faults of children that lived and died between two polls are in the
 total of whoever waited for them; they are reported under ``process.pid`` = ``exited``, so that the sum over all series is the
-tree's total: nothing is lost and nothing is counted twice. Disk bytes of such children stay with their parent.
+tree's total: nothing is lost and nothing is counted twice. Disk bytes of such children stay with their parent. A batch holds
+the processes of one rank; what cannot be told apart goes to the target's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from sofa_otel.core import names
 from sofa_otel.exporters.collect.polled import PolledCollector
 from sofa_otel.exporters.collect.process_table import THREAD_FILES, Process, ProcessStat, ProcessTree
+from sofa_otel.exporters.collect.ranks import Ranks
 from sofa_otel.exporters.collector import Capability, Target
 
 EXITED: Final = "exited"
@@ -103,7 +105,7 @@ class ProcCollector(PolledCollector):
     def __init__(self, root: str = "/") -> None:
         super().__init__(root)
         self._tree: ProcessTree | None = None
-        self._points: dict[int, _Points] = {}
+        self._series_of: dict[int, _Points] = {}
         self._account = _Account()
         self._polls = 0
         self._last_ns = 0
@@ -131,7 +133,8 @@ class ProcCollector(PolledCollector):
 
     def _open(self, target: Target) -> None:
         self._tree = ProcessTree(target.root, target.pid) if target.pid else None
-        self._points.clear()
+        self._ranks = Ranks(target.root, target.rank)
+        self._series_of.clear()
         self._account = _Account()
         self._polls = self._last_ns = 0
 
@@ -155,12 +158,14 @@ class ProcCollector(PolledCollector):
         self._bury(tree, gone)
         elapsed = now_ns - self._last_ns if self._last_ns else 0
         for index, process in enumerate(tree):
-            if index % _SWITCH_POLLS == self._polls % _SWITCH_POLLS or process.pid not in self._points:
+            if index % _SWITCH_POLLS == self._polls % _SWITCH_POLLS or process.pid not in self._series_of:
                 process.read_switches()
+            self._rank = self._ranks.of(process.pid, now_ns)
             self._report(process, elapsed)
         exited = self._account.exited(process.stat for process in tree if process.stat is not None)
+        self._rank = self._target.rank if self._target else 0
         if any(exited):
-            points = self._points.setdefault(0, _Points(self, EXITED))
+            points = self._series_of.setdefault(0, _Points(self, EXITED))
             self._put_pair(points.cpu, exited[0] * self._tick_s, exited[1] * self._tick_s)
             self._put_pair(points.faults, exited[2], exited[3])
         self._polls += 1
@@ -178,22 +183,23 @@ class ProcCollector(PolledCollector):
             parent = tree.members.get(heir)
             counted = parent is not None and not parent.reaps_silently()
             self._account.gone(process.stat, counted=counted)
-            if counted and heir in self._points:
-                deducted = self._points[heir].deducted
+            if counted and heir in self._series_of:
+                deducted = self._series_of[heir].deducted
                 deducted[0] += process.read_bytes
                 deducted[1] += process.write_bytes
         for pid in gone:
             if pid in tree.members:
                 tree.drop(pid)
-            self._points.pop(pid, None)
+            self._series_of.pop(pid, None)
+            self._ranks.forget(pid)
 
     def _report(self, process: Process, elapsed_ns: int) -> None:
         stat = process.stat
         if stat is None:
             return
-        points = self._points.get(process.pid)
+        points = self._series_of.get(process.pid)
         if points is None:
-            points = self._points[process.pid] = _Points(self, str(process.pid))
+            points = self._series_of[process.pid] = _Points(self, str(process.pid))
         self._put_pair(points.cpu, stat.utime * self._tick_s, stat.stime * self._tick_s)
         self._put_pair(points.faults, stat.minor, stat.major)
         self._put(points.rss, stat.rss * self._page)

@@ -57,10 +57,8 @@ class _Chunk:
 
     def __init__(self, program: str, pid: int, rate_hz: float) -> None:
         self.memory = os.memfd_create("py-spy", 0)
-        command = [
-            program, "record", "--pid", str(pid), "--format", "chrometrace",
-            "--duration", f"{CHUNK_S:.0f}", "--rate", f"{rate_hz:.0f}", "--threads", "--idle", "--full-filenames", "--output", f"/proc/self/fd/{self.memory}",
-        ]  # fmt: skip
+        options = f"--format chrometrace --threads --idle --full-filenames --duration {CHUNK_S:.0f} --rate {rate_hz:.0f}"
+        command = [program, "record", "--pid", str(pid), "--output", f"/proc/self/fd/{self.memory}", *options.split()]
         self.rate_hz = rate_hz
         try:
             self.process = subprocess.Popen(

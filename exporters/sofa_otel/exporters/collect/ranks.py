@@ -1,7 +1,7 @@
 """Which rank of the job a process is, read from outside: launchers tell it in the environment a process was started with.
 
-``fork`` copies that environment, so loader workers have their trainer's rank. A rank that a program sets itself after it started
-(``torch.multiprocessing.spawn``) cannot be seen here; only its in-process probe knows it.
+``fork`` copies that environment, so loader workers have their trainer's rank. A rank that a program sets itself after it
+started (``torch.multiprocessing.spawn``) cannot be seen here; only its in-process probe knows it.
 """
 
 from __future__ import annotations
