@@ -1,7 +1,7 @@
 """System call numbers and names of x86_64 and aarch64 (Linux 6.17).
 
-From the kernel's ``asm/unistd_64.h`` and ``asm-generic/unistd.h``; interface facts, not code. A call that is newer than the table
-is named by its number (``syscall_512``).
+From the kernel's ``asm/unistd_64.h`` and ``asm-generic/unistd.h``; interface facts, not code. A call that is newer than the
+table is named by its number (``syscall_512``).
 """
 
 from __future__ import annotations
