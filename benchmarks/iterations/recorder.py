@@ -10,6 +10,7 @@ import atexit
 import gzip
 import json
 import os
+import random
 import runpy
 import sys
 import threading
@@ -69,7 +70,7 @@ def sample_loop():
     last = {}
     due = time.monotonic_ns()
     while not STOP.is_set():
-        due += int(1e9 / HZ)
+        due += int(1e9 / HZ * (0.75 + 0.5 * random.random()))
         now = time.monotonic_ns()
         if due > now:
             time.sleep((due - now) / 1e9)

@@ -99,7 +99,8 @@ def main() -> None:
             f"{last.confidence:5.2f} {len(batch) / max(cost, 1e-9) / 1e3:6.0f} {last.source} {kinds}"
         )
         if args.v and detector.plan:
-            print("    ", detector._keys.rows[detector.plan.beat], detector.plan)
+            at = detector._wraps.codes(detector.plan.beat)[-1] if detector.plan.mode == "wrap" else detector.plan.beat
+            print("    ", detector._keys.rows[at], detector.plan)
 
 
 if __name__ == "__main__":

@@ -35,5 +35,7 @@ class Network:
             print("epoch", j)
 
 
+import sys
+SCALE = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 data = [(rng.standard_normal((300, 1)), rng.standard_normal((10, 1))) for _ in range(400)]
-Network([300, 200, 10]).SGD(data, 6, 16)
+Network([300, 200 * SCALE, 10]).SGD(data, 6, 16)

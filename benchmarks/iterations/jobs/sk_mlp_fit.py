@@ -5,7 +5,9 @@ import truth
 
 warnings.filterwarnings("ignore")
 rng = np.random.default_rng(0)
-x = rng.standard_normal((3000, 200)); y = (x[:, :10].sum(1) > 0).astype(int)
+import sys
+SCALE = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+x = rng.standard_normal((3000 * SCALE, 200)); y = (x[:, :10].sum(1) > 0).astype(int)
 # the truth is taken by wrapping the optimiser: one update is one step
 import sklearn.neural_network._stochastic_optimizers as so
 last = [0]
@@ -17,6 +19,6 @@ for cls in (so.AdamOptimizer,):
         last[0] = time.time_ns()
         return out
     cls._get_updates = wrap
-clf = MLPClassifier((256, 128), max_iter=12, batch_size=150)
+clf = MLPClassifier((256, 128), max_iter=12, batch_size=150 * SCALE)
 clf.fit(x, y)
 print(clf.score(x, y))

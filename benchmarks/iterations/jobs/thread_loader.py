@@ -2,6 +2,8 @@ import queue, threading, time
 import numpy as np
 import truth
 
+import sys
+SCALE = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 q = queue.Queue(4)
 STEPS = 150
 
@@ -9,7 +11,7 @@ STEPS = 150
 def load():
     rng = np.random.default_rng(1)
     for _ in range(STEPS):
-        x = rng.standard_normal((256, 300)); y = x[:, 0] > 0
+        x = rng.standard_normal((256 * SCALE, 300)); y = x[:, 0] > 0
         for _ in range(5):
             x = np.roll(x, 1, 1)
         q.put((x, y))

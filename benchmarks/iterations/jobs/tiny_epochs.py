@@ -3,7 +3,9 @@ import numpy as np
 import truth
 
 rng = np.random.default_rng(0)
-x = rng.standard_normal((1600, 500)); y = rng.standard_normal((1600, 1))
+import sys
+SCALE = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+x = rng.standard_normal((1600 * SCALE, 500)); y = rng.standard_normal((1600 * SCALE, 1))
 w1, w2 = rng.standard_normal((500, 400)) * .05, rng.standard_normal((400, 1)) * .05
 
 
@@ -26,5 +28,5 @@ def validate():
 
 
 for epoch in range(25):
-    train_epoch(200)
+    train_epoch(200 * SCALE)
     print(epoch, validate())

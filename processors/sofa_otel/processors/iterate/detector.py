@@ -169,11 +169,14 @@ class IterationDetector:
         tracker = self._tracker
         if isinstance(tracker, WrapTracker):
             return tracker.advance(self._wraps, now, final=final)
-        return tracker.advance(self._store, now) if tracker is not None else []
+        if tracker is None:
+            return []
+        thread = self._wraps.threads.get((tracker.plan.pid, tracker.plan.tid))
+        return tracker.advance(self._store, now, thread.hits if thread else [])
 
     def _choose(self, now: int) -> Plan | Refusal:
         """Exact sources first; sampled stacks where those have nothing to say."""
-        exact = self._chooser.choose(self._store, now, self._wraps.idle())
+        exact = self._chooser.choose(self._store, now, self._wraps.idle(), self._wraps.hits())
         if isinstance(exact, Plan) or now % _SAMPLED_LOOK_NS >= self._settings.fine_ns:
             return exact
         sampled = self._sampled.choose(self._wraps, now)
@@ -189,7 +192,7 @@ class IterationDetector:
         if isinstance(found, Refusal):
             if found.reason:
                 self._refusal = found
-        elif found.confidence >= self._settings.min_confidence:
+        elif found.confidence > self._settings.min_confidence:
             self._lock(found, now, out)
             return
         self._next_look = now + self._settings.fine_ns
@@ -227,14 +230,15 @@ class IterationDetector:
         plan = tracker.plan
         sampled = plan.mode == "wrap"
         self._ask(self._rate.locked(plan.period_ns * plan.group, self._interval(), sampled=sampled), out)
-        silent = now - tracker.last_ns > max((_PATIENCE + 5 * sampled) * plan.period_ns, 500e6)
+        patience = (_PATIENCE + 5 * sampled) * plan.period_ns * plan.group
+        silent = now - tracker.last_ns > (max(patience, 500e6) if self._committed else max(patience, 150e6))
         if not (plan.blind or silent):
             return
         found = self._choose(now)
-        if isinstance(found, Refusal) or found.confidence < self._settings.min_confidence:
+        if isinstance(found, Refusal) or found.confidence <= self._settings.min_confidence:
             return
-        same = (found.mode, found.pid, found.tid, found.beat) == (plan.mode, plan.pid, plan.tid, plan.beat) and (
-            sampled or found.group == plan.group
+        same = (found.mode, found.pid, found.tid, found.beat, found.cut) == (plan.mode, plan.pid, plan.tid, plan.beat, plan.cut) and (
+            found.group == plan.group
         )
         if same:
             return
@@ -242,6 +246,7 @@ class IterationDetector:
         alike = sampled and found.mode == "wrap" and abs(found.period_ns * found.group / (plan.period_ns * plan.group) - 1) < 0.2
         better = (
             silent
+            or (not self._committed and found.group > 1 and not found.blind)
             or (not self._committed and (exact or (found.score > plan.score + 0.3 and not alike)))
             or (plan.blind and not found.blind and not alike)
         )

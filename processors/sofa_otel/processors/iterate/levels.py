@@ -29,6 +29,7 @@ LOOK_BACK_NS: Final = 10_000_000_000
 LOOK_BACK_BEATS: Final = 64
 FASTEST_STEP_NS: Final = 5e5
 """Half a millisecond: faster cycles of Python are the body of something, never told from preparation by regularity alone."""
+STALE_NS: Final = 100_000_000
 OPTIMIZER_HOOK: Final = "optimizer.step"
 LOADER_HOOK: Final = "dataloader.next"
 
@@ -104,18 +105,21 @@ class LevelChooser:
         self._keys = keys
         self._settings = settings
 
-    def choose(self, store: TrainStore, now: int, idle: dict[tuple[int, int], float]) -> Plan | Refusal:
+    def choose(
+        self, store: TrainStore, now: int, idle: dict[tuple[int, int], float], hits: dict[tuple[int, int], list[int]]
+    ) -> Plan | Refusal:
         """Best plan over all threads.
 
         Args:
             store: Beats up to ``now``.
             now: Event time.
             idle: Share of time each thread slept or waited, where samples tell.
+            hits: Instants at which samples found each thread in an optimiser.
         """
         plans: list[Plan] = []
         refusals: list[Refusal] = []
         for pid, tid in store.threads():
-            found = self._thread(store, pid, tid, now, idle.get((pid, tid), 0.0))
+            found = self._thread(store, pid, tid, now, idle.get((pid, tid), 0.0), hits.get((pid, tid), []))
             if isinstance(found, Plan):
                 plans.append(found)
             elif found.reason:
@@ -127,7 +131,7 @@ class LevelChooser:
         return Refusal("")
 
     # -- one thread ------------------------------------------------------------------------------------------------------------
-    def _thread(self, store: TrainStore, pid: int, tid: int, now: int, idle: float) -> Plan | Refusal:
+    def _thread(self, store: TrainStore, pid: int, tid: int, now: int, idle: float, hits: list[int]) -> Plan | Refusal:
         trains = store.of_thread(pid, tid)
         hooks = {self._keys.rows[i.key].function: (i, t) for i, t in trains if t.family == HOOK}
         loops = []
@@ -138,16 +142,21 @@ class LevelChooser:
                     loops.append(found)
         step_hook = hooks.get(OPTIMIZER_HOOK)
         if step_hook is not None:
-            return self._by_hook(step_hook, hooks.get(LOADER_HOOK), loops, now)
+            return self._by_hook(step_hook, hooks.get(LOADER_HOOK), loops, trains, now)
         markers = [(i, t) for i, t in trains if t.family == LOOP and self._keys.role(i.key).optimiser == 2]
         if markers:
-            plan = self._by_marker(markers, loops, now)
+            plan = self._by_marker(markers, loops, trains, now)
             if plan is not None:
                 return plan
-        return self._by_coverage(loops, hooks.get(LOADER_HOOK), now, idle)
+        return self._by_coverage(loops, trains, np.asarray(hits, np.int64), now, idle)
 
     def _by_hook(
-        self, step: tuple[TrainId, Train], loader: tuple[TrainId, Train] | None, loops: list[Loop], now: int
+        self,
+        step: tuple[TrainId, Train],
+        loader: tuple[TrainId, Train] | None,
+        loops: list[Loop],
+        trains: list[tuple[TrainId, Train]],
+        now: int,
     ) -> Plan | Refusal:
         """The optimiser's own hook: exact steps. The question left is whether a cycle holds one call or several."""
         train_id, train = step
@@ -164,7 +173,7 @@ class LevelChooser:
         return Plan(
             mode="marker", source="probe:hook", pid=train_id.pid, tid=train_id.tid, beat=train_id.key, markers=[train_id.key],
             group=group, period_ns=float(np.median(gaps)), confidence=0.97 if len(gaps) >= 6 else 0.9,
-            usual=self._usual(loops, calls[-LOOK_BACK_BEATS:]), levels=self._levels(loops, float(np.median(gaps)), now), score=10.0,
+            usual=self._usual(trains, calls[-LOOK_BACK_BEATS:]), levels=self._levels(loops, float(np.median(gaps)), now), score=10.0,
         )  # fmt: skip
 
     def _calls_a_cycle(self, calls: Times, loader: tuple[TrainId, Train] | None, loops: list[Loop]) -> int:
@@ -187,7 +196,9 @@ class LevelChooser:
             group = _alternation(calls)
         return group
 
-    def _by_marker(self, markers: list[tuple[TrainId, Train]], loops: list[Loop], now: int) -> Plan | None:
+    def _by_marker(
+        self, markers: list[tuple[TrainId, Train]], loops: list[Loop], trains: list[tuple[TrainId, Train]], now: int
+    ) -> Plan | None:
         """Loops inside the optimiser's code tell when it ran."""
         calls = np.sort(np.concatenate([train.times for _, train in markers]))
         steps: list[tuple[Loop, Occupancy]] = []
@@ -212,7 +223,7 @@ class LevelChooser:
         edges = np.searchsorted(calls, loop.beats, side="right")
         ends = loop.beats[1:][np.diff(edges) > 0]
         period = float(np.median(np.diff(ends)))
-        usual = self._usual(loops, ends)
+        usual = self._usual(trains, ends)
         return Plan(
             mode="loop", source="probe:loop", pid=loop.train_id.pid, tid=loop.train_id.tid, beat=loop.train_id.key,
             markers=sorted(i.key for i, _ in markers), group=seen.every, period_ns=period,
@@ -220,7 +231,7 @@ class LevelChooser:
         )  # fmt: skip
 
     def _by_coverage(
-        self, loops: list[Loop], loader: tuple[TrainId, Train] | None, now: int, idle: float
+        self, loops: list[Loop], trains: list[tuple[TrainId, Train]], hits: Times, now: int, idle: float
     ) -> Plan | Refusal:
         """No optimiser in sight: what covers the time, regularly, is the step."""
         need = self._settings.min_cycles_blind
@@ -234,7 +245,7 @@ class LevelChooser:
             if loop.coverage < 0.6 or loop.run < 0.5:
                 continue
             count = len(loop.beats)
-            if loop.period < FASTEST_STEP_NS:
+            if loop.period < FASTEST_STEP_NS or now - loop.beats[-1] > max(4 * loop.period, STALE_NS):
                 continue
             score = loop.coverage + role.scope + 0.7 * role.user
             if not self._regular(loop):
@@ -249,16 +260,24 @@ class LevelChooser:
                 best, best_score = loop, score
         if best is None:
             return refused
-        if idle > 0.9:
+        if idle > 0.75:
             return Refusal(f"the thread of {self._place(best)} sleeps {idle:.0%} of the time: a waiting loop, not training", len(best.beats))
         if best_score < 0.5:
             return Refusal(f"only inner loops are regular ({self._place(best)} every {_seconds(best.period)})", len(best.beats))
         confidence = 0.55 + 0.1 * (best_score >= 1.5) + 0.1 * min(1.0, len(best.beats) / 40) + 0.1 * (best.spread < 0.15)
         train_id = best.train_id
+        group, seen = spacing(best.beats, hits, self._settings.max_accumulation)
+        if group > 1:
+            outer = [
+                loop for loop in loops if loop.coverage > 0.6 and len(loop.beats) > need and abs(loop.period / best.period / group - 1) < 0.15
+            ]
+            if outer:
+                best, group = outer[0], 1
+        period = group * best.period
         return Plan(
-            mode="loop", source="probe:loop", pid=train_id.pid, tid=train_id.tid, beat=train_id.key, period_ns=best.period,
-            confidence=confidence, blind=True, usual=self._usual(loops, best.beats), levels=self._levels(loops, best.period, now),
-            score=best_score,
+            mode="loop", source="probe:loop", pid=train_id.pid, tid=train_id.tid, beat=best.train_id.key, group=group,
+            guided=group > 1, period_ns=period, confidence=min(0.95, confidence + 0.1 * seen), blind=not seen,
+            usual=self._usual(trains, best.beats), levels=self._levels(loops, period, now), score=best_score,
         )  # fmt: skip
 
     # -- pieces ------------------------------------------------------------------------------------------------------------------
@@ -271,13 +290,13 @@ class LevelChooser:
         row = self._keys.rows[loop.train_id.key]
         return f"{row.function}:{row.line}"
 
-    def _usual(self, loops: list[Loop], ends: Times) -> list[int]:
-        """Loops that beat in at least half of the cycles; the rest is foreign (validation, checkpoint, an epoch's end)."""
+    def _usual(self, trains: list[tuple[TrainId, Train]], ends: Times) -> list[int]:
+        """Loops and hooks that beat in at least half of the cycles; the rest is foreign (validation, checkpoint, an epoch's end)."""
         usual = []
-        for loop in loops:
-            held = np.diff(np.searchsorted(loop.beats, ends)) > 0
+        for train_id, train in trains:
+            held = np.diff(np.searchsorted(train.times, ends)) > 0
             if held.size and float(np.mean(held)) >= 0.5:
-                usual.append(loop.train_id.key)
+                usual.append(train_id.key)
         return usual
 
     def _levels(self, loops: list[Loop], period: float, now: int) -> list[LoopLevel]:
@@ -291,6 +310,24 @@ class LevelChooser:
                     rows.append((loop.period, len(loop.beats), name))
         rows.sort(reverse=True)
         return [LoopLevel(name, count, length / 1e9) for length, count, name in rows[:6]]
+
+
+def spacing(beats: Times, hits: Times, most: int) -> tuple[int, bool]:
+    """Cycles between optimiser calls that only samples saw (most calls are missed), and whether such calls were seen at all.
+
+    Sampled calls keep distances that are multiples of n cycles when the step is n cycles; by chance they would in one case of n.
+    """
+    hits = hits[(hits > beats[0]) & (hits <= beats[-1])]
+    if len(hits) < 3:
+        return 1, False
+    cycle = np.unique(np.searchsorted(beats, hits))
+    apart = np.diff(cycle)
+    if len(apart) < 6:
+        return 1, len(apart) >= 3 and float(np.mean(apart == 1)) >= 0.7
+    for n in range(most, 1, -1):
+        if float(np.mean(apart % n == 0)) >= 0.85 and float(np.mean(apart == n)) >= 0.25:
+            return n, True
+    return 1, True
 
 
 def _alternation(calls: Times) -> int:

@@ -21,8 +21,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         markers: Local numbers of exact optimiser calls, empty when none was seen.
         group: Beats an iteration is made of (micro-batches, or two optimisers).
         cut: Bytecode offset that a wrap must cross (``wrap``).
+        missed: Share of boundaries the source is expected to miss (``wrap``).
         period_ns: Median period.
         confidence: Probability that period and level are right.
+        guided: Sampled optimiser calls tell which of the ``group`` beats is the last.
         blind: Nothing but regularity and coverage speaks for it.
         usual: Local numbers of loops and hooks seen in most cycles.
         levels: The loop nest as far as it is known, outermost first.
@@ -36,9 +38,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     markers: list[int] = []
     group: int = 1
     cut: int = -1
+    missed: float = 0.0
     period_ns: float
     confidence: float
     blind: bool = False
+    guided: bool = False
     usual: list[int] = []
     levels: list[LoopLevel] = []
     score: float = 0.0

@@ -33,7 +33,7 @@ class Level(NamedTuple):
         period: Seconds counted over the span, ns.
         spread: Robust coefficient of variation of the gaps.
         coverage: Share of the window inside runs.
-        missed: Share of cycles whose wrap was not seen.
+        missed: Share of cycles whose wrap is expected not to be seen, from the samples on either side of the cut.
         samples: Samples an iteration.
     """
 
@@ -47,7 +47,18 @@ class Level(NamedTuple):
     samples: float
 
 
-def level_of(frame: FrameId, cut: int, rows: NDArray[np.int64], interval: float, now: int) -> Level | None:
+def unseen(samples: float) -> float:
+    """Chance that a cycle has no sample on one side of the cut, given the mean number in cycles that have one (zero-truncated
+    Poisson: m / (1 - exp(-m)) = mean, solved by fixed point)."""
+    if samples <= 1.02:
+        return 0.95
+    m = samples
+    for _ in range(60):
+        m = samples * (1 - np.exp(-m))
+    return float(np.exp(-m))
+
+
+def level_of(frame: FrameId, cut: int, rows: NDArray[np.int64], interval: float, now: int, sides: tuple[float, float]) -> Level | None:
     """Measure the wraps over one cut."""
     if len(rows) < 4:
         return None
@@ -62,7 +73,7 @@ def level_of(frame: FrameId, cut: int, rows: NDArray[np.int64], interval: float,
         return None
     spread = 1.4826 * float(np.median(np.abs(inside - np.median(inside)))) / period
     coverage = float(gaps[whole].sum()) / max(now - float(ends[0]), 1.0)
-    missed = float((multiple[whole] - 1).sum() / multiple[whole].sum())
+    missed = unseen(sides[0]) + unseen(sides[1])
     return Level(frame, cut, ends, period, spread, coverage, missed, period / max(interval, 1.0))
 
 
@@ -104,12 +115,26 @@ class SampledChooser:
             rows = rows[rows[:, 1] >= now - LOOK_BACK_NS]
             if len(rows) < 4:
                 continue
-            cuts = np.unique(rows[:, 3])
+            wraps = store.frames[frame]
+            offsets = np.array(sorted(wraps.occupied), np.int64)
+            if len(offsets) < 2:
+                continue
+            weight = np.cumsum([wraps.occupied[offset] for offset in offsets.tolist()])
+            cuts = offsets[:-1]
             crossing = (rows[:, 3][:, None] <= cuts) & (cuts < rows[:, 2][:, None])
             counts = crossing.sum(0)
-            _, pick = np.unique(counts, return_index=True)
-            for i in pick[-_MOST_CUTS:].tolist():
-                level = level_of(frame, int(cuts[i]), rows[crossing[:, i]], interval, now)
+            every = ((wraps.rows[:, 3][:, None] <= cuts) & (cuts < wraps.rows[:, 2][:, None])).sum(0)
+            # of cuts with (nearly) the same wraps the one with the fullest sides misses least
+            thin = np.minimum(weight[:-1], weight[-1] - weight[:-1]) / np.maximum(every, 1)
+            best: dict[int, int] = {}
+            for i in np.flatnonzero(counts >= 4).tolist():
+                bucket = round(float(np.log(counts[i])) / 0.1)
+                if bucket not in best or thin[i] > thin[best[bucket]]:
+                    best[bucket] = i
+            for bucket in sorted(best, reverse=True)[:_MOST_CUTS]:
+                i = best[bucket]
+                sides = (float(weight[i]) / max(int(every[i]), 1), float(weight[-1] - weight[i]) / max(int(every[i]), 1))
+                level = level_of(frame, int(cuts[i]), rows[crossing[:, i]], interval, now, sides)
                 if level is not None:
                     found.append(level)
         found.sort(key=lambda level: -level.period)
@@ -122,18 +147,6 @@ class SampledChooser:
         for level in levels:
             if level.coverage < 0.6:
                 continue
-            noise = min(0.6 / max(level.samples, 0.5), 0.35)
-            if level.spread > 0.35 + noise or level.missed > 0.4:
-                why = f"wraps of {self._place(store, level)} are irregular (spread {level.spread:.0%} of {level.period / 1e6:.1f} ms)"
-                refused = max(refused, Refusal(why, len(level.ends)), key=lambda refusal: refusal.cycles)
-                continue
-            if level.samples < 3:
-                why = (
-                    f"too short for this source: {level.samples:.1f} samples an iteration of {level.period / 1e6:.1f} ms: raise the "
-                    "sampling rate, or use hooks or raw_syscalls"
-                )
-                refused = max(refused, Refusal(why, len(level.ends)), key=lambda refusal: refusal.cycles)
-                continue
             if groups and groups[-1][0].period < level.period * (1 + _SAME):
                 groups[-1].append(level)
             else:
@@ -141,21 +154,31 @@ class SampledChooser:
         need = self._settings.min_cycles_blind
         best: Level | None = None
         best_score = -1.0
+        blocked: Refusal | None = None
         nest: list[Level] = []
         for group in groups:
             level = max(group, key=lambda item: self._quality(store, item))
-            nest.append(level)
             count = len(level.ends) - 1
-            if count < need:
-                why = f"{count} steps seen in samples, {need} needed: run {need * level.period / 1e9:.1f} s or longer"
-                refused = max(refused, Refusal(why, count), key=lambda refusal: refusal.cycles)
-                continue
             score, inside = self._score(store, level)
-            if best is None or (score >= best_score - 0.3 and not inside):
-                best, best_score = level, score
+            wins = score > 0.5 and (best is None or (score >= best_score - 0.3 and not inside))
+            trouble = self._trouble(store, level)
+            if trouble or count < need:
+                if not trouble:
+                    trouble = f"{count} steps seen in samples, {need} needed: run {need * level.period / 1e9:.1f} s or longer"
+                    nest.append(level)
+                refusal = Refusal(trouble, count)
+                if wins and count >= need:
+                    blocked = refusal
+                refused = max(refused, refusal, key=lambda item: item.cycles)
+                continue
+            nest.append(level)
+            if wins or best is None:
+                best, best_score, blocked = level, score, None
+        if blocked is not None:
+            return blocked
         if best is None:
             return refused
-        if idle > 0.9:
+        if idle > 0.75:
             return Refusal(f"the thread of {self._place(store, best)} sleeps {idle:.0%} of the time", len(best.ends))
         group, hits = self._accumulation(best, thread)
         if group > 1:
@@ -164,7 +187,7 @@ class SampledChooser:
                 best, group = outer[0], 1
         enough = best.samples * group
         confidence = 0.5 + 0.15 * min(1.0, len(best.ends) / 30) + 0.1 * (best.spread < 0.2) + 0.1 * bool(hits) + 0.1 * (enough >= 20)
-        if enough < self._settings.min_samples:
+        if enough < 1.5 * self._settings.min_samples or best.missed > 0.15:
             confidence = min(confidence, 0.5)
         rows = [LoopLevel("step", len(best.ends) // group, group * best.period / 1e9)]
         rows += [
@@ -174,9 +197,20 @@ class SampledChooser:
         ]
         return Plan(
             mode="wrap", source="probe:sample", pid=best.frame.pid, tid=best.frame.tid, beat=best.frame.chain, cut=best.cut, group=group,
-            period_ns=best.period, confidence=confidence, blind=not hits,
+            missed=best.missed, period_ns=best.period, confidence=confidence, blind=not hits,
             levels=sorted(rows, key=lambda row: -row.period_s)[:6], score=best_score + 0.5 * bool(hits) + 0.001 * min(len(best.ends), 99),
         )  # fmt: skip
+
+    def _trouble(self, store: WrapStore, level: Level) -> str:
+        """Why a level cannot be followed in samples; empty when it can."""
+        if level.samples >= self._settings.min_samples and level.missed <= 0.3:
+            if level.spread <= 0.35 + min(0.6 / max(level.samples, 0.5), 0.2):
+                return ""
+            return f"wraps of {self._place(store, level)} are irregular (spread {level.spread:.0%} of {level.period / 1e6:.1f} ms)"
+        return (
+            f"too short for this source: {level.samples:.1f} samples an iteration of about {level.period / 1e6:.1f} ms: raise the "
+            "sampling rate, or use hooks or raw_syscalls"
+        )
 
     def _quality(self, store: WrapStore, level: Level) -> tuple[float, float]:
         """Of cuts with one period the best to follow: few missed, regular, far out."""
@@ -192,16 +226,21 @@ class SampledChooser:
         return min(level.coverage, 1.0) + scope + 0.7 * role.user - 0.6 * bool(role.other) - 0.5 * inside - plumbing, inside
 
     def _accumulation(self, level: Level, thread: Thread) -> tuple[int, int]:
-        """(cycles a step, optimiser calls seen): calls that keep a distance of n cycles reveal accumulation."""
+        """(cycles a step, optimiser calls seen): calls that keep a distance of n cycles reveal accumulation. No calls are
+        reported while they are too few to tell."""
         hits = np.asarray([hit for hit in thread.hits if hit > level.ends[0]], np.float64)
+        if len(hits):  # step and zero_grad are one visit
+            hits = hits[np.concatenate([[True], np.diff(hits) > 0.5 * level.period])]
         if len(hits) < 4:
-            return 1, len(hits)
+            return 1, 0
         apart = np.diff(hits) / level.period
         apart = apart[apart < 64]
         whole = np.rint(apart)
+        if len(apart) < 6:
+            return 1, len(hits) if len(apart) and float(np.mean(whole == 1)) >= 0.7 else 0
         for n in range(min(16, self._settings.max_accumulation), 1, -1):
             share = float(np.mean((whole % n == 0) & (whole > 0) & (np.abs(apart - whole) < 0.35)))
-            if len(apart) >= 6 and share >= 0.75 and float(np.mean(whole == n)) >= 0.25:
+            if share >= 0.75 and float(np.mean(whole == n)) >= 0.25:
                 return n, len(hits)
         return 1, len(hits)
 

@@ -9,7 +9,7 @@ class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of :class:`~sofa_otel.processors.iterate.detector.IterationDetector`.
 
     Attributes:
-        min_confidence: Below it nothing is called found.
+        min_confidence: Up to it nothing is called found.
         min_cycles: Complete cycles needed for a lock when the optimiser was seen in them.
         min_cycles_blind: The same when only regularity speaks.
         fine_ns: Event time between two looks while nothing is locked.

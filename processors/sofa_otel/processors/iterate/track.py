@@ -47,8 +47,8 @@ class BeatTracker:
         """Inverse of :meth:`state`."""
         self._period, self._last_ns, self._seen_ns, self._pending = state
 
-    def advance(self, store: TrainStore, now: int) -> list[Cycle]:
-        """Cycles that were completed up to ``now``."""
+    def advance(self, store: TrainStore, now: int, hits: list[int]) -> list[Cycle]:
+        """Cycles that were completed up to ``now``; ``hits`` are instants at which samples saw the optimiser."""
         plan = self.plan
         train = store.trains.get(TrainId(plan.pid, plan.tid, plan.beat))
         if train is None:
@@ -58,7 +58,7 @@ class BeatTracker:
         if not len(beats):
             return []
         calls = self._calls(store) if plan.mode == "loop" and plan.markers else None
-        ends = self._ends(beats, calls)
+        ends = self._guided(beats, hits) if plan.guided else self._ends(beats, calls)
         self._seen_ns = int(beats[-1])
         cycles: list[Cycle] = []
         for begin, end in ends:
@@ -94,6 +94,20 @@ class BeatTracker:
                 last = beat
         if len(self._pending) > 4096:
             del self._pending[:-64]
+        return ends
+
+    def _guided(self, beats: Times, hits: list[int]) -> list[tuple[int, int]]:
+        """Steps of ``group`` beats where only some optimiser calls were seen: those say which beat is the last."""
+        ends: list[tuple[int, int]] = []
+        calls = np.asarray(hits, np.int64)
+        previous = self._pending[-1] if self._pending else self._last_ns
+        for beat in beats.tolist():
+            self._pending.append(beat)
+            hit = np.searchsorted(calls, beat, side="right") > np.searchsorted(calls, previous, side="right")
+            if hit or len(self._pending) >= self.plan.group:
+                ends.append((0, beat))
+                self._pending.clear()
+            previous = beat
         return ends
 
     def _cycle(self, store: TrainStore, begin: int, end: int) -> list[Cycle]:

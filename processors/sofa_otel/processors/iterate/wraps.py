@@ -44,12 +44,18 @@ class _Stack(NamedTuple):
 
 
 class Wraps:
-    """Wraps of one frame: the sample before, the sample after, the offsets it came from and went to."""
+    """Wraps of one frame: rows of (sample before, sample after, offset it came from, offset it went to)."""
 
-    __slots__ = ("rows",)
+    __slots__ = ("occupied", "rows")
 
-    def __init__(self, rows: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, rows: NDArray[np.int64] | None = None, occupied: dict[int, int] | None = None) -> None:
         self.rows: NDArray[np.int64] = np.empty((0, 4), np.int64) if rows is None else rows
+        self.occupied: dict[int, int] = occupied or {}
+
+    def sides(self, cut: int) -> tuple[int, int]:
+        """Samples seen in this frame before and behind ``cut`` since its first wrap."""
+        before = sum(count for offset, count in self.occupied.items() if offset <= cut)
+        return before, sum(self.occupied.values()) - before
 
     def extend(self, rows: NDArray[np.int64], most: int) -> None:
         """Append; keep the newest ``most``."""
@@ -143,7 +149,7 @@ class WrapStore:
         for chain, wraps in found.items():
             frame = FrameId(pid, tid, chain)
             self.frames.setdefault(frame, Wraps()).extend(np.array(wraps, np.int64), most)
-        self._names(thread, when, path)
+        self._names(pid, tid, thread, when, path)
         thread.last_path, thread.last_ns = int(path[-1]), int(when[-1])
 
     def _weigh(self, thread: Thread, when: NDArray[np.int64], spans: NDArray[np.int64], wait: NDArray[np.uint8]) -> None:
@@ -158,9 +164,14 @@ class WrapStore:
             thread.interval = mean if not thread.interval else thread.interval + 0.1 * min(len(when), 5) * (mean - thread.interval)
         thread.samples += len(when)
 
-    def _names(self, thread: Thread, when: NDArray[np.int64], path: NDArray[np.int64]) -> None:
-        values, inverse = np.unique(path, return_inverse=True)
+    def _names(self, pid: int, tid: int, thread: Thread, when: NDArray[np.int64], path: NDArray[np.int64]) -> None:
+        values, inverse, counts = np.unique(path, return_inverse=True, return_counts=True)
         stacks = [self._stack(int(value)) for value in values]
+        for stack, count in zip(stacks, counts.tolist(), strict=True):
+            for chain, offset in zip(stack.chains, stack.offsets, strict=True):
+                wraps = self.frames.get(FrameId(pid, tid, chain))
+                if wraps is not None:
+                    wraps.occupied[offset] = wraps.occupied.get(offset, 0) + count
         flags = np.array([stack.optimiser for stack in stacks])[inverse]
         rising = flags & ~np.concatenate([[thread.optimising], flags[:-1]])
         thread.hits += when[rising].tolist()
@@ -234,12 +245,18 @@ class WrapStore:
         """Share of recent time each thread slept."""
         return {key: t.idle / (t.idle + t.busy) for key, t in self.threads.items() if t.idle + t.busy > 0 and t.samples >= 8}
 
+    def hits(self) -> dict[tuple[int, int], list[int]]:
+        """Instants at which each thread was found in an optimiser."""
+        return {key: thread.hits for key, thread in self.threads.items() if thread.hits}
+
     def prune(self, before_ns: int, keep: int) -> None:
         """After a lock: forget wraps the tracker has passed, beyond the newest ``keep`` a frame."""
         for frame in list(self.frames):
             rows = self.frames[frame].rows
             fresh = max(int((rows[:, 1] >= before_ns).sum()), min(keep, len(rows)))
             self.frames[frame].rows = rows[-fresh:]
+            if len(self.frames[frame].occupied) > 256:
+                self.frames[frame].occupied = {}
         for thread in self.threads.values():
             del thread.hits[:-128]
             del thread.others[:-128]

@@ -71,26 +71,34 @@ class WrapTracker:
         frame = store.frames.get(FrameId(self.plan.pid, self.plan.tid, self.plan.beat))
         if frame is None:
             return []
-        rows = frame.crossing(self.plan.cut)
-        rows = rows[(rows[:, 1] > self._seen_ns) & (rows[:, 1] <= now)]
+        rows = frame.rows[(frame.rows[:, 1] > self._seen_ns) & (frame.rows[:, 1] <= now)]
         if len(rows):
             self._seen_ns = int(rows[-1, 1])
-            self._take(rows, store.threads[self.plan.pid, self.plan.tid].interval)
+            self._take(rows)
         return self._settle(final)
 
-    def _take(self, rows: NDArray[np.int64], interval: float) -> None:
-        fine = self._period / max(interval, 1.0)
-        for low, high in rows[:, :2].tolist():
+    def _take(self, rows: NDArray[np.int64]) -> None:
+        """Wraps over the cut are boundaries. A cycle without a sample on one side of the cut shows as a smaller backward move
+        of the same frame, about a period after the last boundary."""
+        cut = self.plan.cut
+        hidden: list[tuple[int, int]] = []
+        for low, high, source, target in rows.tolist():
+            if not (target <= cut < source):
+                hidden.append((low, high))
+                continue
             if self._low:
-                gap = (low + high - self._low[-1] - self._high[-1]) / 2
-                if gap < 0.4 * self._period and not self._made[-1]:
-                    continue
+                last = (self._low[-1] + self._high[-1]) / 2
+                gap = (low + high) / 2 - last
                 cycles = round(gap / self._period)
-                if 2 <= cycles <= 3 and abs(gap / cycles / self._period - 1) < 0.2 and fine < 20:
-                    step = gap / cycles
-                    middle = (self._low[-1] + self._high[-1]) / 2
-                    for i in range(1, cycles):  # a wrap that fell between two samples
-                        self._push(middle + i * step - step / 3, middle + i * step + step / 3, made=True)
+                if self.plan.missed > 0.02 and 2 <= cycles <= 3:
+                    for i in range(1, cycles):
+                        due = last + i * gap / cycles
+                        near = [move for move in hidden if abs((move[0] + move[1]) / 2 - due) < 0.25 * self._period]
+                        if near:
+                            self._push(*min(near, key=lambda move: abs((move[0] + move[1]) / 2 - due)), made=True)
+                elif gap < 2.5 * self._period:
+                    self._period += 0.1 * (gap - self._period)
+            hidden.clear()
             self._push(low, high)
 
     def _push(self, low: float, high: float, *, made: bool = False) -> None:
