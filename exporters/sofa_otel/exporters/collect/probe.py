@@ -17,6 +17,7 @@ from pathlib import Path
 from sofa_otel.core.errors import InputError, RequirementError
 from sofa_otel.core.records import CaptureRequest
 from sofa_otel.exporters.collect import probe_wire
+from sofa_otel.exporters.collect.probe_counters import GroupOwner
 from sofa_otel.exporters.collect.probe_stream import ProbeStream
 from sofa_otel.exporters.collector import Capability, CollectorStats, Sink, Target
 
@@ -46,14 +47,17 @@ class ProbeCollector:
         hooks: Whether probes may hook libraries.
         rate_hz: Samples per second at start, 0 for the probe's own choice.
         loops: Whether probes may use ``sys.monitoring``.
+        counters: Whether probes send kernel counters; not needed beside the ``proc`` and ``cgroup`` collectors.
     """
 
     name = "probe"
     interval_s = 0.1
 
-    def __init__(self, socket_path: str = "", *, hooks: bool = True, rate_hz: float = 0.0, loops: bool = True) -> None:
+    def __init__(
+        self, socket_path: str = "", *, hooks: bool = True, rate_hz: float = 0.0, loops: bool = True, counters: bool = True
+    ) -> None:
         self._given = socket_path
-        self._hooks, self._rate, self._loops = hooks, rate_hz, loops
+        self._hooks, self._rate, self._loops, self._counters = hooks, rate_hz, loops, counters
         self._path = ""
         self._folder = ""
         self._listener: socket.socket | None = None
@@ -63,6 +67,7 @@ class ProbeCollector:
         self._live: dict[int, ProbeProcess] = {}
         self._seqs: dict[str, int] = {}
         self._requests: dict[int, bytes] = {}
+        self._owner = GroupOwner()
         self._gone = CollectorStats()
         self._cpu_s = 0.0
 
@@ -92,6 +97,8 @@ class ProbeCollector:
         }
         if not self._loops:
             found["SOFA_PROBE_LOOPS"] = "off"
+        if not self._counters:
+            found["SOFA_PROBE_COUNTERS"] = "off"
         if self._rate > 0:
             found["SOFA_PROBE_RATE"] = f"{self._rate:g}"
         return found
@@ -158,7 +165,7 @@ class ProbeCollector:
                 sink.warn(f"more than {MAX_CONNECTIONS} processes have a probe; the rest are not watched")
                 continue
             connection.setblocking(False)
-            process = ProbeProcess(connection, ProbeStream(target, sink, self._next_seq))
+            process = ProbeProcess(connection, ProbeStream(target, sink, self._next_seq, self._owner))
             self._live[connection.fileno()] = process
             self._selector.register(connection, selectors.EVENT_READ, process)
             self._read(process, sink)

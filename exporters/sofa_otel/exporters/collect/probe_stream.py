@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from sofa_otel.core.batch import BatchHeader, EventBatch
 from sofa_otel.core.errors import InputError
+from sofa_otel.core.identity import Identity, detect_identity
 from sofa_otel.core.kinds import Kind, Wait
 from sofa_otel.core.series import ResourceBatch
 from sofa_otel.exporters.collect import probe_wire as wire
-from sofa_otel.exporters.collect.probe_counters import ProcessCounters
+from sofa_otel.exporters.collect.probe_counters import GroupOwner, ProcessCounters
 from sofa_otel.exporters.collector import Sink, Target
 
 MAX_IDS = 1 << 20
 STEP_NS = 50_000_000
-_RANK_VARIABLES = ("SOFA_RANK", "RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
 
 
 class _Ids:
@@ -54,15 +54,25 @@ class _Ids:
 class ProbeStream:
     """Decodes one connection.
 
+    Attributes:
+        hello: The probe's greeting, None before it came.
+        variables, identity: Rank variables of the process's environment, and what they say.
+        stats: The probe's last own account (``samples``, ``dropped``, ``cpu_ns``, ``rate_hz`` …).
+        notices: What the probe told, the last 64.
+        said_bye: The process ended in order.
+        events: Rows delivered.
+
     Args:
         target: Gives job, rank and host where the process itself does not.
         sink: Takes the batches.
+        owner: Which process speaks for the control group, shared by all streams.
         next_seq: Next sequence number of a source, counted across connections of the same process.
     """
 
-    def __init__(self, target: Target, sink: Sink, next_seq: Callable[[str], int]) -> None:
+    def __init__(self, target: Target, sink: Sink, next_seq: Callable[[str], int], owner: GroupOwner) -> None:
         self.hello: wire.Hello | None = None
         self.variables: dict[str, str] = {}
+        self.identity = Identity()
         self.stats: dict[str, str] = {}
         self.notices: deque[str] = deque(maxlen=64)
         self.said_bye = False
@@ -70,12 +80,17 @@ class ProbeStream:
         self._target, self._sink, self._next_seq = target, sink, next_seq
         self._cutter = wire.FrameCutter()
         self._offset = 0
-        self._counters = ProcessCounters(sink.series)
+        self._counters = ProcessCounters(sink.series, owner)
         self._reset()
 
     def _reset(self) -> None:
         self._codes: list[tuple[str, str, str]] = [("", "", "")]
         self._symbols, self._paths, self._leaves = _Ids(), _Ids(), _Ids()
+
+    @property
+    def rank(self) -> int:
+        """The process's own rank where its environment tells one, else the target's."""
+        return self._target.rank if self.identity.rank is None else self.identity.rank
 
     @property
     def pid(self) -> int:
@@ -105,8 +120,12 @@ class ProbeStream:
 
     def _greet(self, hello: wire.Hello) -> None:
         self.hello = hello
-        self.variables = dict(hello.variables)
+        self._identify(hello.variables)
         self._offset = hello.epoch_ns - hello.monotonic_ns
+
+    def _identify(self, variables: dict[str, str]) -> None:
+        self.variables = variables
+        self.identity = detect_identity(variables)
 
     def _take(self, kind: int, body: bytes, hello: wire.Hello) -> None:
         order = hello.order
@@ -134,7 +153,7 @@ class ProbeStream:
             if abs(epoch_ns - monotonic_ns - self._offset) > STEP_NS:
                 self._offset = epoch_ns - monotonic_ns
         elif kind == wire.IDENTITY:
-            self.variables = wire.variables_of(wire.parse_pairs(body))
+            self._identify(wire.variables_of(wire.parse_pairs(body)))
         elif kind == wire.NOTICE:
             text = body.decode("utf-8", "replace")[:500]
             self.notices.append(text)
@@ -199,7 +218,7 @@ class ProbeStream:
             self._sink.events(batch)
 
     def _points(self, time_ns: int, texts: Mapping[str, str]) -> None:
-        series, values = self._counters.points(self.pid, texts)
+        series, values = self._counters.points(self.pid, time_ns, texts)
         if series:
             stamps = np.full(len(series), time_ns + self._offset, np.int64)
             self._sink.resources(ResourceBatch(self.header(), self._sink.series, stamps, series, values))
@@ -207,14 +226,8 @@ class ProbeStream:
     def header(self) -> BatchHeader:
         """Header of the next batch: the process's own rank where its environment tells one."""
         source = f"probe/{self.pid}"
-        rank = self._target.rank
-        for name in _RANK_VARIABLES:
-            text = self.variables.get(name, "")
-            if text.isdecimal() and len(text) < 10:
-                rank = int(text)
-                break
         return BatchHeader(
-            job=self._target.job, rank=rank, host=self._target.host, source=source, seq=self._next_seq(source)
+            job=self._target.job, rank=self.rank, host=self._target.host, source=source, seq=self._next_seq(source)
         )  # fmt: skip
 
 

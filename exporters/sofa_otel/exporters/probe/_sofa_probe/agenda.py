@@ -48,7 +48,7 @@ class Agenda:
 
     def _parts(self, main_ident):
         """The optional mechanisms that this interpreter has and the environment allows."""
-        parts = [counters.Counters(self.pid, self.link)]
+        parts = [counters.Counters(self.pid, self.link)] if _on("SOFA_PROBE_COUNTERS") else []
         loops = None
         if hasattr(sys, "monitoring") and _on("SOFA_PROBE_LOOPS"):
             from _sofa_probe import monitor
@@ -95,11 +95,12 @@ class Agenda:
     def _pause(self):
         self.handover.restore()
         now = time.monotonic_ns()
-        self._cpu_before += time.thread_time_ns()
         self._send(now)
         if self.leaving:
+            self._account()
             self.link.put(wire.frame(wire.BYE, b"exit"))
         self.link.flush(now)
+        self._cpu_before += time.thread_time_ns()
         if self.leaving:
             self.close()
 
@@ -181,6 +182,9 @@ class Agenda:
             self._next_reset = now + FULL_RESET_NS
             self.notice("the probe's symbol tables are full; stacks are cut short until they start anew")
             self._start_anew()
+        self._account()
+
+    def _account(self):
         self.link.put(wire.stamped(wire.STATS, (time.monotonic_ns(), time.time_ns()), self.stats()))
 
     def stats(self):
