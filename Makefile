@@ -10,6 +10,7 @@ SHELL := bash
 TOOLS ?= $(or $(SOFA_TOOLS),$(HOME)/.cache/sofa-tools)
 ROOMS := core exporters processors apoml_controller dashboards cli
 DEMO_STEPS ?= 400
+DEMO_SECONDS ?= 60
 
 # The newest Python >= 3.11 on PATH that can make environments; PYTHON=… overrides.
 PYTHON ?= $(shell bash tools/find-python)
@@ -63,7 +64,7 @@ dev: .venv/.dev
 
 # -- use -----------------------------------------------------------------------------------------------------------------------
 demo: .venv/.run .venv-demo/.done  ## profile a real training run, and say what limits it
-	@$(BIN)/sofa run -o sofa-runs/demo-$$(date +%H%M%S) -- $(DEMO_PYTHON) examples/train_digits.py --steps $(DEMO_STEPS)
+	@$(BIN)/sofa run -o sofa-runs/demo-$$(date +%H%M%S) -- $(DEMO_PYTHON) examples/train_digits.py --steps $(DEMO_STEPS) --seconds $(DEMO_SECONDS)
 
 # -- proof ---------------------------------------------------------------------------------------------------------------------
 lint: .venv/.dev  ## ruff, mypy, import contract, no registry host

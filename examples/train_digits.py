@@ -78,6 +78,7 @@ def parse_arguments():
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1, help="processes that augment images")
     parser.add_argument("--augment-ms", type=float, default=0.0, help="further delay per batch, as of a slow file store")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long, even before --steps")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--truth", help="write this script's own step times to this file at exit")
     return parser.parse_args()
@@ -102,6 +103,7 @@ def main():
     classes = np.arange(10)
     times = []
     last = time.time_ns()
+    deadline = time.monotonic() + args.seconds
     for step in range(args.steps):
         x, y = queues[step % args.workers].get()
         model.partial_fit(x, y, classes=classes)
@@ -114,8 +116,11 @@ def main():
             now = time.time_ns()
             times.append(("validation", last, now))
             last = now
+            if time.monotonic() > deadline:
+                break
 
     for process in workers:
+        process.terminate()
         process.join()
     print(f"final loss {float(model.loss_)!r}")
     if args.truth:
