@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
-import planted
 import pytest
-from driver import Run, assert_exact, shares
+import swarm_planted as planted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import HEADER, MS, PHASE, PID, SHARE, START
+from swarm_driver import Run, assert_exact, shares
+from swarm_planted import HEADER, MS, PHASE, PID, SHARE, START
 
 from sofa_otel.core.batch import BatchHeader, EventBatch
 from sofa_otel.core.kinds import Call, Copy, Futex, Kind, Wait
@@ -174,8 +174,7 @@ def test_cpu_time_is_split_into_user_and_system_by_the_counters() -> None:
 
 def test_without_samples_system_calls_say_what_the_loop_waits_for() -> None:
     tables = Tables()
-    futex = rows(tables, Kind.SYSCALL, ("futex", "syscall"), [(START + (i * 100 + 10) * MS, START + (i * 100 + 40) * MS) for i in range(50)],
-                 subkind=Futex.WAIT)  # fmt: skip
+    futex = rows(tables, Kind.SYSCALL, ("futex", "syscall"), every(50, 10, 40), subkind=Futex.WAIT)
     fsync = rows(tables, Kind.SYSCALL, ("fsync", "syscall"), every(50, 50, 70))
     run = Run(tables, [futex, fsync], planted.iterations(50))
     assert_exact(run)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import planted
 import pytest
-from driver import Run, shares
+import swarm_planted as planted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import MAIN, MS, START
+from swarm_driver import Run, shares
+from swarm_planted import MAIN, MS, START
 
 from sofa_otel.core.batch import EventBatch
 from sofa_otel.core.kinds import Kind, Wait

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import planted
 import pytest
-from driver import Run, shuffled
+import swarm_planted as planted
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import MAIN, MS, START
+from swarm_driver import Run, shuffled
+from swarm_planted import MAIN, MS, START
 
 from sofa_otel.core.errors import InputError
 from sofa_otel.core.kinds import Wait

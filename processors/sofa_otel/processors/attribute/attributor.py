@@ -129,23 +129,21 @@ class Attributor:
 
     def _window(self, window: Window, rows: Columns) -> Iterator[SwarmWindow | PhaseBreakdown]:
         facts = self._facts()
-        leads, device = self._leads(rows), _is_device(rows["kind"])
-        lead = take(rows, leads & (rows["hi"] > window.start_ns))
-        split = split_window(window, lead, take(rows, device), facts)
+        leads = self._leads(rows)
+        lead, others = take(rows, leads), take(rows, ~leads)
+        split = split_window(window, lead, take(others, _is_device(others["kind"])), facts)
         swarm = facts.swarm[split.node].astype(np.int64)
-        totals = Totals()
+        totals, beside = Totals(), Totals()
         totals.add(swarm, split.phase, split.time_ns)
-        inside = (rows["at"] >= window.start_ns) & (rows["at"] < window.end_ns)
-        sampled = np.isin(rows["pid"], np.unique(rows["pid"][is_sample(rows["kind"])]))
-        sample_totals(totals, take(rows, inside & leads), facts, split)
-        event_totals(totals, take(rows, inside & leads), facts, None)
-        beside = Totals()
-        others = take(rows, ~leads)
+        counted = take(lead, _inside(lead, window))
+        sample_totals(totals, counted, facts, split)
+        event_totals(totals, counted, facts, None)
         busy = overlapped(beside, others, window, facts, self._profile)
-        event_totals(beside, take(rows, inside & ~leads), facts, sampled[inside & ~leads])
+        sampled = np.unique(rows["pid"][is_sample(rows["kind"])])
+        event_totals(beside, take(others, _inside(others, window)), facts, sampled)
         self._profile.add(split.node, split.time_ns)
-        counted = inside & leads & is_sample(rows["kind"])
-        self._profile.count(rows["node"][counted], rows["count"][counted])
+        counted = take(counted, is_sample(counted["kind"]))
+        self._profile.count(counted["node"], counted["count"])
         self._grouper.note_phases(swarm, split.phase, split.time_ns)
         yield from totals.records(self._job, self._rank, window.first, window.folded, self._grouper.swarm_ids, concurrent=False)
         yield from beside.records(self._job, self._rank, window.first, window.folded, self._grouper.swarm_ids, concurrent=True)
@@ -199,6 +197,12 @@ class Attributor:
                 self._told[info.swarm] = said
                 out.append(info)
         return out
+
+
+def _inside(rows: Columns, window: Window) -> slice:
+    """Rows that are counted in a window: they are sorted by the instant they are counted at."""
+    first, last = np.searchsorted(rows["at"], [window.start_ns, window.end_ns])
+    return slice(int(first), int(last))
 
 
 def _is_device(kind: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -34,11 +34,11 @@ def sample_totals(totals: Totals, rows: Columns, facts: Facts, split: Split) -> 
     totals.add(swarm, phase, calls=rows["count"])
 
 
-def event_totals(totals: Totals, rows: Columns, facts: Facts, sampled: NDArray[np.bool_] | None) -> None:
+def event_totals(totals: Totals, rows: Columns, facts: Facts, sampled: NDArray[np.uint32] | None) -> None:
     """Count calls and bytes of events that are no samples.
 
     Args:
-        sampled: Rows of processes whose time is known from samples: they get no time of their own. None means "no row gets any".
+        sampled: Processes whose time is known from samples: their events get no time of their own. None means "no row gets any".
     """
     event = ~is_sample(rows["kind"])
     if not event.any():
@@ -48,7 +48,7 @@ def event_totals(totals: Totals, rows: Columns, facts: Facts, sampled: NDArray[n
     time_ns = None
     if sampled is not None:
         device = (rows["kind"] == Kind.GPU_KERNEL) | (rows["kind"] == Kind.GPU_COPY)
-        counts = device | (~sampled[event] & _works(rows, facts))
+        counts = device | (~np.isin(rows["pid"], sampled) & _works(rows, facts))
         time_ns = np.where(counts, rows["hi"] - rows["lo"], 0)
     totals.add(swarm, phase, time_ns, rows["count"], rows["bytes"])
 
@@ -99,7 +99,6 @@ def outside(
         where.add(swarm, phase, length, mine["count"])
         profile.add(mine["node"], length)
         profile.count(mine["node"], mine["count"])
-    sampled = np.isin(rows["pid"], np.unique(rows["pid"][sample]))
-    lead_sampled = bool((leads & sample).any())
-    event_totals(totals, take(rows, leads), facts, None if lead_sampled else sampled[leads])
-    event_totals(beside, take(rows, ~leads), facts, sampled[~leads])
+    sampled = np.unique(rows["pid"][sample])
+    event_totals(totals, take(rows, leads), facts, sampled)
+    event_totals(beside, take(rows, ~leads), facts, sampled)

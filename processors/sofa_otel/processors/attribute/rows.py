@@ -17,7 +17,7 @@ from sofa_otel.core.kinds import Kind
 
 COLUMNS: Final[dict[str, Any]] = {
     "lo": np.int64, "hi": np.int64, "at": np.int64, "node": np.int32, "kind": np.uint8, "subkind": np.uint8, "pid": np.uint32,
-    "tid": np.uint32, "name": np.uint32, "bytes": np.int64, "count": np.int32,
+    "tid": np.uint32, "bytes": np.int64, "count": np.int32,
 }  # fmt: skip
 MAX_ROWS: Final = 65_536
 FIRST_CELL_NS: Final = 10_000_000
@@ -58,7 +58,6 @@ class RowBuffer:
             "subkind": batch.subkind[keep],
             "pid": batch.pid[keep],
             "tid": batch.tid[keep],
-            "name": batch.name[keep],
             "bytes": batch.bytes[keep],
             "count": np.ones(len(keep), np.int32),
         }
@@ -100,19 +99,33 @@ class RowBuffer:
         return self._rows > self._bound
 
 
+def _pack(*columns: NDArray[Any]) -> NDArray[np.int64]:
+    """One integer for each distinct row of several columns (ranked again whenever the product would not fit)."""
+    packed = np.zeros(len(columns[0]), np.int64)
+    size = 1
+    for column in columns:
+        low, high = int(column.min()), int(column.max())
+        width = high - low + 1
+        if size * width >= 1 << 62:
+            _, packed = np.unique(packed, return_inverse=True)
+            size = len(packed)
+        packed = packed * width + (column.astype(np.int64) - low)
+        size *= width
+    return packed
+
+
 def take(columns: Columns, index: NDArray[Any] | slice) -> Columns:
     """Rows of a set of columns."""
+    if not isinstance(index, slice) and index.dtype == bool:
+        index = np.flatnonzero(index)
     return {key: column[index] for key, column in columns.items()}
 
 
 def _merge(columns: Columns, cell: int) -> Columns:
     half = len(columns["at"]) // 2
     old, new = take(columns, slice(0, half)), take(columns, slice(half, None))
-    code = np.stack(
-        [old["at"] // cell, old["node"], old["kind"], old["subkind"], old["pid"], old["tid"], old["name"]], axis=1
-    ).astype(np.int64)
-    _, first, inverse = np.unique(code, axis=0, return_index=True, return_inverse=True)
-    inverse = inverse.reshape(-1)
+    code = _pack(old["at"] // cell, old["node"], old["kind"].astype(np.int64) << 8 | old["subkind"], old["pid"], old["tid"])
+    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
     groups = len(first)
     merged = take(old, first)
     length = np.zeros(groups, np.int64)

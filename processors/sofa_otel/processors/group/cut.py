@@ -211,15 +211,12 @@ def _collect(
     owner = np.full(len(tree), -1, np.int32)
     for position, group in enumerate(groups):
         owner[list(group.nodes)] = position
-    pending = np.flatnonzero(owner < 0)
-    for _ in range(len(tree)):  # children take their caller's group, one level a round
-        inherited = owner[parent[pending]]
-        take = inherited >= 0
-        if not take.any():
-            break
-        owner[pending[take]] = inherited[take]
-        pending = pending[~take]
-    return Cut(groups, owner, opened)
+    nearest = np.where(owner >= 0, np.arange(len(tree)), parent)
+    while True:  # pointer jumping: what has a group points at itself, so the nearest one is where a walk ends
+        further = nearest[nearest]
+        if (further == nearest).all():
+            return Cut(groups, owner[nearest], opened)
+        nearest = further
 
 
 def _chain_top(tree: CallTree, share: NDArray[np.float64], node: int, opened: frozenset[int]) -> FrameKey:

@@ -19,7 +19,12 @@ from sofa_otel.processors.group.source_lines import SourceLine, SourceLines
 from sofa_otel.processors.group.tree import LEADER, ROOT, CallTree
 
 _MEMBERS: Final = 8
+_CRUMB: Final = 1e-5
 _LEAST: Final = 0.01
+
+
+Members = dict[tuple[str, str], float]
+"""Share by (module, function)."""
 
 
 class Described(NamedTuple):
@@ -52,11 +57,11 @@ def _own(tree: CallTree) -> NDArray[np.float64]:
     return np.asarray((weights / np.where(totals > 0, totals, 1.0)).sum(1))
 
 
-def _members(tree: CallTree, cut: Cut) -> list[dict[tuple[str, str], float]]:
+def group_members(tree: CallTree, cut: Cut) -> list[Members]:
     """Share by (module, function) of every group; lines count for their function."""
     own = _own(tree)
-    out: list[dict[tuple[str, str], float]] = [{} for _ in cut.groups]
-    for node in np.flatnonzero((cut.owner >= 0) & (own > 0)).tolist():
+    out: list[Members] = [{} for _ in cut.groups]
+    for node in np.flatnonzero((cut.owner >= 0) & (own > _CRUMB)).tolist():
         found = out[cut.owner[node]]
         key = tree.keys[node]
         found[key.module, key.function] = found.get((key.module, key.function), 0.0) + float(own[node])
@@ -67,18 +72,21 @@ def _members(tree: CallTree, cut: Cut) -> list[dict[tuple[str, str], float]]:
     return out
 
 
-def sketches(tree: CallTree, cut: Cut) -> list[tuple[int, ...]]:
+def sketches(cut: Cut, members: list[Members]) -> list[tuple[int, ...]]:
     """Sketch of the members of every group; a line swarm has none (its function is shared with its neighbours)."""
     return [
-        () if group.key.line else sketch_of({f"{m}!{f}" for (m, f), share in members.items() if share >= _LEAST})
-        for group, members in zip(cut.groups, _members(tree, cut), strict=True)
+        () if group.key.line else sketch_of({f"{m}!{f}" for (m, f), share in mine.items() if share >= _LEAST})
+        for group, mine in zip(cut.groups, members, strict=True)
     ]
 
 
-def describe(tree: CallTree, cut: Cut, ids: list[str], sources: SourceLines, seen: dict[str, Phase]) -> dict[str, Described]:
+def describe(
+    tree: CallTree, cut: Cut, members: list[Members], ids: list[str], sources: SourceLines, seen: dict[str, Phase]
+) -> dict[str, Described]:
     """Describe every group of a cut.
 
     Args:
+        members: Of each group, as :func:`group_members` gives them.
         ids: Swarm id of each group.
         seen: Phase that attribution saw a swarm in, by id; overrides what its frames say.
     """
@@ -93,8 +101,8 @@ def describe(tree: CallTree, cut: Cut, ids: list[str], sources: SourceLines, see
     lead = np.bincount(owner, tree.weights[inside, LEADER], count)
     blocked = np.bincount(owner, tree.blocked[inside], count)
     found: list[Described] = []
-    for i, (group, members) in enumerate(zip(cut.groups, _members(tree, cut), strict=True)):
-        best = sorted(members.items(), key=lambda item: (-item[1], item[0]))[:_MEMBERS]
+    for i, (group, mine) in enumerate(zip(cut.groups, members, strict=True)):
+        best = sorted(mine.items(), key=lambda item: (-item[1], item[0]))[:_MEMBERS]
         found.append(
             Described(
                 key=group.key,

@@ -18,8 +18,8 @@ from sofa_otel.core.records import SwarmInfo
 from sofa_otel.core.symbols import Tables
 from sofa_otel.processors.attribute.phases import NONE, PHASES, Evidence, line_evidence
 from sofa_otel.processors.group.catalogue import OTHER_ID, Candidate, Catalogue
-from sofa_otel.processors.group.cut import NO_CUT, Group, cut
-from sofa_otel.processors.group.describe import Described, describe, sketches
+from sofa_otel.processors.group.cut import NO_CUT, cut
+from sofa_otel.processors.group.describe import Described, Members, describe, group_members, sketches
 from sofa_otel.processors.group.keys import FrameKey
 from sofa_otel.processors.group.source_lines import SourceLines
 from sofa_otel.processors.group.tree import DEVICE, HOST, LEADER, OTHERS, CallTree
@@ -158,10 +158,11 @@ class Grouper:
         """Cut the tree now. Called on the grid; callers only need it before the first second is over."""
         self._read_lines()
         self._cut = result = cut(self.tree, self._cut)
+        members = group_members(self.tree, result)
         texts = [self._key_text(group.key) for group in result.groups]
         candidates = [
             Candidate(text, self._key_text(group.host), sketch, self._group_of_node.get(group.nodes[0], ""))
-            for text, group, sketch in zip(texts, result.groups, sketches(self.tree, result), strict=True)
+            for text, group, sketch in zip(texts, result.groups, sketches(result, members), strict=True)
         ]
         ids = self.catalogue.resolve(candidates)
         index = np.zeros(len(ids) + 1, np.int32)  # the last one is for -1, "no group"
@@ -170,7 +171,7 @@ class Grouper:
             for node in group.nodes:
                 self._group_of_node[node] = swarm
         self._node_swarm = index[result.owner]
-        self._describe(result.groups, ids)
+        self._describe(members, ids)
         self.generation += 1
 
     def _index_of(self, swarm: str) -> int:
@@ -231,9 +232,9 @@ class Grouper:
         row = self._phase_ns[index]
         return PHASES[int(row.argmax())] if row.any() else None
 
-    def _describe(self, groups: list[Group], ids: list[str]) -> None:
+    def _describe(self, members: list[Members], ids: list[str]) -> None:
         known = {swarm: self._described[i].phase_or(self.phase_of(i)) for swarm, i in self._index.items() if i in self._described}
-        for swarm, found in describe(self.tree, self._cut, ids, self._sources, known).items():
+        for swarm, found in describe(self.tree, self._cut, members, ids, self._sources, known).items():
             index = self._index.get(swarm, 0)
             if index:
                 self._described[index] = found

@@ -22,6 +22,8 @@ LEADER, OTHERS, HOST, DEVICE = 0, 1, 2, 3
 FACETS: Final = 4
 MAX_NODES: Final = 16_384
 MAX_DEPTH: Final = 160
+_KEY_BITS: Final = 24
+_FRAME, _SKIP, _IMPORT, _WORKER = range(4)
 _SHIFT: Final = 8  # kind and subkind in front of a symbol id
 
 
@@ -45,11 +47,15 @@ class CallTree:
         self._parent: list[int] = [ROOT]
         self._comm: list[bool] = [False]
         self._worker: list[bool] = [False]
-        self._children: dict[tuple[int, tuple[str, str, int]], int] = {}
+        self._children: dict[int, int] = {}
+        self._known_keys: list[FrameKey] = [self.keys[ROOT]]
+        self._key_ids: dict[tuple[str, str, int], int] = {self.keys[ROOT].identity: 0}
+        self._node_keys: list[int] = [0]
+        self._symbol_codes: list[int] = []
+        self._import_node = -1
         self._weights = np.zeros((64, FACETS))
         self._blocked = np.zeros(64)
         self.distributed = False
-        self._symbol_keys: dict[int, tuple[FrameKey, str]] = {}
         self._frame_nodes: list[int] = [ROOT]
         self._leaf_nodes = np.full(64, -1, np.int32)
         self._family_nodes: dict[int, int] = {}
@@ -131,57 +137,75 @@ class CallTree:
         if found is None:
             symbol = self._tables.symbols[code >> (2 * _SHIFT)]
             key = family_key((code >> _SHIFT) & 0xFF, code & 0xFF, symbol)
-            found = self._family_nodes[code] = self._child(ROOT, key)
+            place = self._key_id(key)
+            known = self._children.get(place)
+            found = self._family_nodes[code] = self._child(ROOT, place) if known is None else known
         return found
 
-    def _symbol_key(self, symbol_id: int) -> tuple[FrameKey, str]:
-        """Key of a symbol and how it enters the tree: ``frame``, ``skip``, ``import`` or ``worker``."""
-        found = self._symbol_keys.get(symbol_id)
-        if found is None:
+    def _symbol_code(self, symbol_id: int) -> int:
+        """Key id of a symbol times four, plus how it enters the tree."""
+        codes = self._symbol_codes
+        if symbol_id >= len(codes):
+            codes += [-1] * (len(self._tables.symbols) - len(codes))
+        code = codes[symbol_id]
+        if code < 0:
             key = frame_key(self._tables.symbols[symbol_id])
-            role = "worker" if is_worker_root(key) else "import" if is_import(key) else "skip" if is_boilerplate(key) else "frame"
-            found = self._symbol_keys[symbol_id] = (key, role)
+            role = _WORKER if is_worker_root(key) else _IMPORT if is_import(key) else _SKIP if is_boilerplate(key) else _FRAME
+            code = codes[symbol_id] = 4 * self._key_id(IMPORT_KEY if role == _IMPORT else key) + role
+        return code
+
+    def _key_id(self, key: FrameKey) -> int:
+        found = self._key_ids.get(key.identity)
+        if found is None:
+            found = self._key_ids[key.identity] = len(self._known_keys)
+            self._known_keys.append(key)
         return found
 
     def _frame_node(self, path: int) -> int:
+        """Node of a path's frames. ~1 M new paths/s: what makes an import of many distinct stacks slow or fast."""
         known = self._frame_nodes
-        paths = self._tables.paths
-        while len(known) <= path:  # a parent's id is smaller than its child's
-            this = len(known)
-            base = known[paths.parent(this)]
-            key, role = self._symbol_key(paths.leaf(this))
-            if self.keys[base] is IMPORT_KEY or role == "skip":
-                node = base
-            elif role == "import":
-                node = self._child(ROOT, IMPORT_KEY)
-            elif role == "worker":
-                node = self._child(ROOT, key)
-                self._worker[node] = True
-            else:
-                node = self._child(base, key)
+        if path < len(known):
+            return known[path]
+        parent_of, leaf_of, children = self._tables.paths.parent, self._tables.paths.leaf, self._children
+        for this in range(len(known), path + 1):  # a parent's id is smaller than its child's
+            base = known[parent_of(this)]
+            code = self._symbol_code(leaf_of(this))
+            role = code & 3
+            if role == _SKIP or base == self._import_node:
+                known.append(base)
+                continue
+            node = children.get(((base if role == _FRAME else ROOT) << _KEY_BITS) | (code >> 2))
+            if node is None:
+                node = self._child(base if role == _FRAME else ROOT, code >> 2)
+                if role == _IMPORT:
+                    self._import_node = node
+                elif role == _WORKER:
+                    self._worker[node] = True
+                    self._arrays = None
             known.append(node)
         return known[path]
 
     def _leaf_node(self, path: int) -> int:
         node = self._frame_node(path)
         symbol_id = self._tables.paths.leaf(path)
-        key, role = self._symbol_key(symbol_id)
+        code = self._symbol_code(symbol_id)
         symbol = self._tables.symbols[symbol_id]
-        if role != "frame" or symbol.line <= 0 or not is_python(symbol) or self.keys[node].identity != key.identity:
+        if code & 3 != _FRAME or symbol.line <= 0 or not is_python(symbol) or self._node_keys[node] != code >> 2:
             return node
-        return self._child(node, FrameKey(key.module, key.function, symbol.line, symbol.file))
+        key = self._known_keys[code >> 2]
+        line = self._key_id(FrameKey(key.module, key.function, symbol.line, symbol.file))
+        found = self._children.get((node << _KEY_BITS) | line)
+        return self._child(node, line) if found is None else found
 
-    def _child(self, parent: int, key: FrameKey) -> int:
-        if not key.line and self.keys[parent].identity == key.identity:
-            return parent  # direct recursion is one frame
-        found = self._children.get((parent, key.identity))
-        if found is not None:
-            return found
-        if len(self) >= self._max_nodes or self._depth[parent] >= MAX_DEPTH:
+    def _child(self, parent: int, key_id: int) -> int:
+        key = self._known_keys[key_id]
+        place = (parent << _KEY_BITS) | key_id
+        if self._node_keys[parent] == key_id or len(self) >= self._max_nodes or self._depth[parent] >= MAX_DEPTH:
+            self._children[place] = parent  # direct recursion is one frame; beyond the bounds a frame is its caller
             return parent
-        found = len(self)
-        self._children[parent, key.identity] = found
+        found = self._children[place] = len(self)
         self.keys.append(key)
+        self._node_keys.append(key_id)
         own = NOTHING if key.line else frame_evidence(key.module, key.function)
         self.evidence.append(combine(self.evidence[parent], own))
         self._depth.append(self._depth[parent] + 1)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from planted import MS, PID
+from swarm_planted import MS, PID
 
 from sofa_otel.core.batch import EventBatch
 from sofa_otel.core.records import Iteration, PhaseBreakdown, StackProfile, SwarmInfo, SwarmWindow
