@@ -45,12 +45,13 @@ help:  ## this list
 	@$(BIN)/python tools/sync.py $(BIN)/python requirements-dev.lock
 	touch $@
 
-.venv-demo/.done: .venv/.python examples/requirements-demo.txt
+.venv-demo/.done: examples/requirements-demo.txt | .venv/.python
 	@$(PYTHON) -m venv --without-pip .venv-demo
 	$(BIN)/python tools/sync.py $(DEMO_PYTHON) --loose examples/requirements-demo.txt
 	touch $@
 
-$(TORCH_ENV)/.done: .venv/.python examples/requirements-torch.txt
+# Keyed by version, not by age: any checkout may use what another one has made.
+$(TORCH_ENV)/.done: | .venv/.python
 	@mkdir -p $(TOOLS)
 	$(PYTHON) -m venv --without-pip $(TORCH_ENV)
 	echo "installing torch into $(TORCH_ENV) (once, some minutes)"
