@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sofa_otel.core.batch import BatchHeader, EventBatch
 from sofa_otel.core.errors import InputError, UsageError
@@ -425,6 +427,28 @@ def test_no_run_and_no_database(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.sqlite").unlink()
     with pytest.raises(InputError, match=r"run\.sqlite"):
         open_run(tmp_path / "run").records(Iteration)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=30), st.integers(0, 2**20))
+@settings(max_examples=150, deadline=None)
+def test_fuzz_a_damaged_database(tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], cut: int) -> None:
+    run = tmp_path_factory.mktemp("fuzz") / "run"
+    table = SeriesTable()
+    series = table.intern("hw.power", "W", "gauge", hw__id="x")
+    with RunWriter.create(run, meta()) as writer:
+        writer.write(EXAMPLES)
+        writer.write(iteration(i) for i in range(200))
+        writer.write_resources(ResourceBatch(BatchHeader("j", 0, "h", "s"), table, np.arange(50), [series] * 50, np.arange(50)))
+    data = bytearray((run / "run.sqlite").read_bytes())
+    for position, value in changes:
+        data[position % len(data)] = value
+    if cut % 5 == 0:
+        del data[cut % len(data) :]
+    (run / "run.sqlite").write_bytes(data)
+    reader = open_run(run)
+    for read in (reader.all_records, reader.resources):
+        with suppress(InputError):
+            read()
 
 
 def test_an_older_database_is_read_with_defaults(tmp_path: Path) -> None:

@@ -78,13 +78,14 @@ class SymbolTable:
 class CallPathTable:
     """Append-only calling-context tree: a path is (parent path, symbol); id 0 is the root."""
 
-    __slots__ = ("_arrays", "_ids", "_parent", "_symbol")
+    __slots__ = ("_columns", "_filled", "_ids", "_parent", "_symbol")
 
     def __init__(self) -> None:
         self._parent: list[int] = [NO_PATH]
         self._symbol: list[int] = [NO_SYMBOL]
         self._ids: dict[tuple[int, int], int] = {}
-        self._arrays: tuple[NDArray[np.uint32], NDArray[np.uint32]] | None = None
+        self._columns = np.zeros((2, 64), np.uint32)
+        self._filled = 0
 
     def __len__(self) -> int:
         return len(self._parent)
@@ -125,9 +126,19 @@ class CallPathTable:
 
     def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """``(parent, symbol)`` as two read-only ``u32`` columns indexed by path id. A parent's id is smaller than its child's."""
-        if self._arrays is None or len(self._arrays[0]) != len(self._parent):
-            self._arrays = (np.asarray(self._parent, np.uint32), np.asarray(self._symbol, np.uint32))
-        return self._arrays
+        known, count = self._filled, len(self._parent)
+        if known < count:
+            if count > self._columns.shape[1]:
+                # Grown by doubling: a table that gains paths with every batch is not converted anew with every batch.
+                grown = np.zeros((2, max(count, 2 * self._columns.shape[1])), np.uint32)
+                grown[:, :known] = self._columns[:, :known]
+                self._columns = grown
+            self._columns[0, known:count] = self._parent[known:]
+            self._columns[1, known:count] = self._symbol[known:]
+            self._filled = count
+        view = self._columns[:, :count]
+        view.flags.writeable = False
+        return view[0], view[1]
 
 
 class Tables:

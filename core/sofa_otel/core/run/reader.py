@@ -138,7 +138,8 @@ class RunReader:
         try:
             with closing(_open_read_only(path)) as database:
                 yield database
-        except sqlite3.Error as error:
+        except (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, OverflowError, MemoryError) as error:
+            # Beside what SQLite notices itself, damage shows as words that are no member of their vocabulary, broken JSON …
             raise InputError(
                 f"{path}, byte 0: not readable as a run's database: {error}", "restore the file, or run again"
             ) from error
