@@ -236,6 +236,10 @@ class IterationDetector:
             return
         found = self._choose(now)
         if isinstance(found, Refusal) or found.confidence <= self._settings.min_confidence:
+            looked = now % _SAMPLED_LOOK_NS < self._settings.fine_ns
+            if sampled and not self._committed and looked and isinstance(found, Refusal) and found.cycles:
+                self._tracker, self._refusal, self._locked_ns = None, found, 0
+                self._numbering.drop_held()
             return
         same = (found.mode, found.pid, found.tid, found.beat, found.cut) == (plan.mode, plan.pid, plan.tid, plan.beat, plan.cut) and (
             found.group == plan.group
@@ -246,6 +250,7 @@ class IterationDetector:
         alike = sampled and found.mode == "wrap" and abs(found.period_ns * found.group / (plan.period_ns * plan.group) - 1) < 0.2
         better = (
             silent
+            or (not self._committed and sampled)
             or (not self._committed and found.group > 1 and not found.blind)
             or (not self._committed and (exact or (found.score > plan.score + 0.3 and not alike)))
             or (plan.blind and not found.blind and not alike)

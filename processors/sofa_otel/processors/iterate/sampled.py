@@ -69,8 +69,8 @@ def level_of(frame: FrameId, cut: int, rows: NDArray[np.int64], interval: float,
     whole = multiple <= 3
     period = float(gaps[whole].sum() / multiple[whole].sum()) if whole.any() else base
     inside = gaps[multiple == 1]
-    if not len(inside):
-        return None
+    if len(inside) < 0.55 * len(gaps):
+        return None  # distances are any multiple of anything: most wraps are missed, or there is no period
     spread = 1.4826 * float(np.median(np.abs(inside - np.median(inside)))) / period
     coverage = float(gaps[whole].sum()) / max(now - float(ends[0]), 1.0)
     missed = unseen(sides[0]) + unseen(sides[1])
@@ -103,6 +103,11 @@ class SampledChooser:
                 plans.append(found)
             elif found.reason:
                 refusals.append(found)
+        idle = store.idle()
+        for plan in list(plans):  # a loader's thread loops too: it leads only if the main thread does nothing
+            main = (plan.pid, plan.pid)
+            if plan.tid != plan.pid and plan.blind and main in store.threads and idle.get(main, 0.0) < 0.5:
+                plans.remove(plan)
         if plans:
             return max(plans, key=lambda plan: (round(plan.score, 1), -plan.pid, plan.tid == plan.pid))
         return max(refusals, key=lambda refusal: refusal.cycles) if refusals else Refusal("")
@@ -237,7 +242,7 @@ class SampledChooser:
         apart = apart[apart < 64]
         whole = np.rint(apart)
         if len(apart) < 6:
-            return 1, len(hits) if len(apart) and float(np.mean(whole == 1)) >= 0.7 else 0
+            return 1, 0
         for n in range(min(16, self._settings.max_accumulation), 1, -1):
             share = float(np.mean((whole % n == 0) & (whole > 0) & (np.abs(apart - whole) < 0.35)))
             if share >= 0.75 and float(np.mean(whole == n)) >= 0.25:

@@ -23,6 +23,10 @@ from sofa_otel.processors.iterate.keys import KeyTable
 _IDLE: Final = (Wait.SLEEP, Wait.NETWORK, Wait.CHILD)
 _MOST_PAIRS: Final = 65_536
 _HALF_LIFE_NS: Final = 5e9
+LEFT: Final = -1
+"""Offset "to" of a row that tells that the frame was left: behind every cut, so it ends the cycle like a wrap does."""
+ENTERED: Final = -2
+"""Offset "from" of a row that tells that the frame was entered: before every cut, so it is no end of a cycle."""
 
 
 class FrameId(NamedTuple):
@@ -43,8 +47,17 @@ class _Stack(NamedTuple):
     other: str
 
 
+class _Move(NamedTuple):
+    """From one sample to the next: the outermost frame that moved (chain, from, to), frames left and entered (chain, offset)."""
+
+    moved: tuple[int, int, int] | None
+    left: tuple[tuple[int, int], ...]
+    entered: tuple[tuple[int, int], ...]
+
+
 class Wraps:
-    """Wraps of one frame: rows of (sample before, sample after, offset it came from, offset it went to)."""
+    """Wraps of one frame: rows of (sample before, sample after, offset it came from, offset it went to); moves forward,
+    leaving and entering the function are rows too."""
 
     __slots__ = ("occupied", "rows")
 
@@ -56,6 +69,19 @@ class Wraps:
         """Samples seen in this frame before and behind ``cut`` since its first wrap."""
         before = sum(count for offset, count in self.occupied.items() if offset <= cut)
         return before, sum(self.occupied.values()) - before
+
+    def interval(self, cut: int) -> tuple[int, int]:
+        """Offsets (first, last) of the loop around ``cut``: where most of the wraps over the cut cross too. A wrap from behind or
+        to before them is a loop's further out."""
+        crossing = self.crossing(cut)
+        offsets = np.unique(self.rows[:, 2:4])
+        offsets = offsets[offsets >= 0]
+        if not len(crossing) or not len(offsets):
+            return 0, 1 << 30
+        counts = ((crossing[:, 3][:, None] <= offsets) & (offsets < crossing[:, 2][:, None])).sum(0)
+        most = np.flatnonzero(counts >= 0.6 * len(crossing))
+        last = min(int(most[-1]) + 1, len(offsets) - 1)
+        return int(offsets[most[0]]), int(offsets[last])
 
     def extend(self, rows: NDArray[np.int64], most: int) -> None:
         """Append; keep the newest ``most``."""
@@ -109,7 +135,7 @@ class WrapStore:
         self._tables = tables
         self._max_frames = max_frames
         self._stacks: dict[int, _Stack] = {}
-        self._pairs: dict[int, tuple[int, int, int] | None] = {}
+        self._pairs: dict[int, _Move] = {}
         self._chains: dict[tuple[int, int], int] = {}
         self.chain_rows: list[tuple[int, int]] = []  # (parent chain, code)
         self.frames: dict[FrameId, Wraps] = {}
@@ -143,9 +169,18 @@ class WrapStore:
         moved = np.flatnonzero((path != before) & (before != 0) & (path != 0))
         found: dict[int, list[tuple[int, int, int, int]]] = {}
         for i in moved.tolist():
-            wrap = self._compare(int(before[i]), int(path[i]))
-            if wrap is not None:
-                found.setdefault(wrap[0], []).append((int(since[i]), int(when[i]), wrap[1], wrap[2]))
+            low, high = int(since[i]), int(when[i])
+            move = self._compare(int(before[i]), int(path[i]))
+            if move.moved is not None:
+                chain, origin, target = move.moved
+                if target < origin or chain in found or FrameId(pid, tid, chain) in self.frames:
+                    found.setdefault(chain, []).append((low, high, origin, target))
+            for chain, offset in move.left:
+                if chain in found or FrameId(pid, tid, chain) in self.frames:
+                    found.setdefault(chain, []).append((low, high, offset, LEFT))
+            for chain, offset in move.entered:
+                if chain in found or FrameId(pid, tid, chain) in self.frames:
+                    found.setdefault(chain, []).append((low, high, ENTERED, offset))
         for chain, wraps in found.items():
             frame = FrameId(pid, tid, chain)
             self.frames.setdefault(frame, Wraps()).extend(np.array(wraps, np.int64), most)
@@ -221,23 +256,27 @@ class WrapStore:
         out.reverse()
         return out
 
-    def _compare(self, before: int, after: int) -> tuple[int, int, int] | None:
-        """(chain, from, to) of the backward move between two call paths, None when there is none."""
+    def _compare(self, before: int, after: int) -> _Move:
+        """What changed between two call paths."""
         pair = (before << 32) | after
-        if pair in self._pairs:
-            return self._pairs[pair]
+        found = self._pairs.get(pair)
+        if found is not None:
+            return found
         old, new = self._stack(before), self._stack(after)
-        found = None
-        for depth, chain in enumerate(new.chains):
-            if depth >= len(old.chains) or old.chains[depth] != chain:
+        shared = 0
+        move: tuple[int, int, int] | None = None
+        for chain, offset, was, then in zip(new.chains, new.offsets, old.chains, old.offsets, strict=False):
+            if was != chain:
                 break
-            if old.offsets[depth] != new.offsets[depth]:
-                if new.offsets[depth] < old.offsets[depth]:
-                    found = (chain, old.offsets[depth], new.offsets[depth])
+            shared += 1
+            if then != offset:
+                move = (chain, then, offset)
                 break
+        left = tuple(zip(old.chains[shared:], old.offsets[shared:], strict=True))
+        entered = tuple(zip(new.chains[shared:], new.offsets[shared:], strict=True))
         if len(self._pairs) > _MOST_PAIRS:
             self._pairs.clear()
-        self._pairs[pair] = found
+        found = self._pairs[pair] = _Move(move, left, entered)
         return found
 
     # -- upkeep ----------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sofa_otel.core.names import IterationKind
 from sofa_otel.processors.iterate.phases import Cycle
 from sofa_otel.processors.iterate.plan import Plan
-from sofa_otel.processors.iterate.wraps import FrameId, WrapStore
+from sofa_otel.processors.iterate.wraps import ENTERED, FrameId, WrapStore
 
 _DELAY: Final = 4
 _MEMORY: Final = 12
@@ -53,6 +53,10 @@ class WrapTracker:
         self._low: list[float] = []  # bounds of boundaries, the first ``_told`` of which are settled
         self._high: list[float] = []
         self._made: list[bool] = []  # filled in, not seen
+        self._begin: dict[int, float] = {}  # where a cycle began later than the last one ended: the frame was entered anew
+        self._inner = (0, 1 << 30)
+        self._count_rows = 0
+        self._body = False  # offsets of the loop's body behind the cut were seen since the last boundary
         self._told = 0
         self._count = 0
         self.last_ns = after_ns
@@ -60,11 +64,13 @@ class WrapTracker:
 
     def state(self) -> list[Any]:
         """Plain values."""
-        return [self._period, self._seen_ns, self._low, self._high, self._made, self._told, self._count, self.last_ns, self._first]
+        return [self._period, self._seen_ns, self._low, self._high, self._made, self._begin, self._told, self._count, self.last_ns,
+            self._first, self._inner, self._count_rows, self._body]  # fmt: skip
 
     def restore(self, state: list[Any]) -> None:
         """Inverse of :meth:`state`."""
-        self._period, self._seen_ns, self._low, self._high, self._made, self._told, self._count, self.last_ns, self._first = state
+        self._period, self._seen_ns, self._low, self._high, self._made, self._begin, self._told, self._count, self.last_ns, self._first = state[:10]
+        self._inner, self._count_rows, self._body = tuple(state[10]), state[11], state[12]
 
     def advance(self, store: WrapStore, now: int, *, final: bool = False) -> list[Cycle]:
         """Cycles that are settled now."""
@@ -73,6 +79,9 @@ class WrapTracker:
             return []
         rows = frame.rows[(frame.rows[:, 1] > self._seen_ns) & (frame.rows[:, 1] <= now)]
         if len(rows):
+            if self._count_rows % 8 == 0:
+                self._inner = frame.interval(self.plan.cut)
+            self._count_rows += 1
             self._seen_ns = int(rows[-1, 1])
             self._take(rows)
         return self._settle(final)
@@ -80,13 +89,23 @@ class WrapTracker:
     def _take(self, rows: NDArray[np.int64]) -> None:
         """Wraps over the cut are boundaries. A cycle without a sample on one side of the cut shows as a smaller backward move
         of the same frame, about a period after the last boundary."""
-        cut = self.plan.cut
+        cut, (first, final) = self.plan.cut, self._inner
         hidden: list[tuple[int, int]] = []
         for low, high, source, target in rows.tolist():
+            if cut < target <= final and target > source >= 0:
+                self._body = True
+            if target > source >= 0:
+                continue
+            if source == ENTERED:
+                self._body = cut < target <= final
+                if self._low and (low + high) / 2 - self._high[-1] > 0.3 * self._period:
+                    self._begin[len(self._low)] = (low + high) / 2
+                hidden.clear()
+                continue
             if not (target <= cut < source):
                 hidden.append((low, high))
                 continue
-            if self._low:
+            if self._low and len(self._low) not in self._begin:
                 last = (self._low[-1] + self._high[-1]) / 2
                 gap = (low + high) / 2 - last
                 cycles = round(gap / self._period)
@@ -99,6 +118,11 @@ class WrapTracker:
                 elif gap < 2.5 * self._period:
                     self._period += 0.1 * (gap - self._period)
             hidden.clear()
+            outer = (0 <= target < first) or source > final
+            if outer and not self._body and self._low:  # no part of a step since the last boundary: validation, an epoch's end
+                self._begin[len(self._low)] = (low + high) / 2
+                continue
+            self._body = False
             self._push(low, high)
 
     def _push(self, low: float, high: float, *, made: bool = False) -> None:
@@ -121,6 +145,11 @@ class WrapTracker:
                 cycles.append(Cycle(end - int(self._period * self.plan.group), end, IterationKind.TRAIN))
                 self.last_ns = end
                 continue
+            begin = self._begin.get(i)
+            if begin is not None and begin < end:
+                cycles.append(Cycle(self.last_ns, int(begin), IterationKind.OTHER))
+                self.last_ns = int(begin)
+                self._count = 0
             self._count += 1
             if self._count >= self.plan.group:
                 self._count = 0
@@ -130,5 +159,6 @@ class WrapTracker:
         drop = max(0, self._told - _MEMORY)
         if drop:
             del self._low[:drop], self._high[:drop], self._made[:drop]
+            self._begin = {i - drop: begin for i, begin in self._begin.items() if i >= drop}
             self._told -= drop
         return cycles
