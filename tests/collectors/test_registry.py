@@ -9,6 +9,7 @@ import pytest
 from sofa_otel.core.errors import RequirementError, UsageError
 from sofa_otel.exporters import registry
 from sofa_otel.exporters.collect.proc import ProcCollector
+from sofa_otel.exporters.collect.pyspy import PySpyCollector
 from sofa_otel.exporters.collector import Capability
 
 
@@ -85,3 +86,16 @@ def test_doctor_tells_about_every_collector(known: dict[str, EntryPoint]) -> Non
 def test_profiles_only_grow() -> None:
     assert set(registry.AUTO["restricted"]) < set(registry.AUTO["ptrace"]) < set(registry.AUTO["perf"])
     assert "perf_syscalls" not in registry.AUTO["restricted"]
+
+
+def test_pyspy_learns_from_the_probe_which_processes_need_it() -> None:
+    class Probe(ProcCollector):
+        name = "probe"
+
+        def processes(self) -> list[object]:
+            return [type("Stream", (), {"pid": 41})]
+
+    pyspy = PySpyCollector()
+    registry._introduce([Probe(), pyspy])
+    assert pyspy.has_probe(41)
+    assert not pyspy.has_probe(42)

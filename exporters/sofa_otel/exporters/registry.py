@@ -118,7 +118,16 @@ def select(collect: str = "auto", profile: Profile = "perf", entries: Mapping[st
             raise RequirementError(f"the collector {name!r} cannot run here: {found.missing}", found.remedy)
         elif name not in _QUIET:
             out.warnings.append(f"{name}: {found.missing}\n  → {found.remedy}")
+    _introduce(out.collectors)
     return out
+
+
+def _introduce(collectors: Iterable[Collector]) -> None:
+    """Let py-spy know which processes the probe is in: no process is sampled twice."""
+    by_name = {collector.name: collector for collector in collectors}
+    inside, outside = by_name.get("probe"), by_name.get("pyspy")
+    if inside is not None and outside is not None and hasattr(inside, "processes") and hasattr(outside, "has_probe"):
+        outside.has_probe = lambda pid: any(process.pid == pid for process in inside.processes())
 
 
 def doctor(entries: Mapping[str, EntryPoint] | None = None) -> list[tuple[str, Capability]]:

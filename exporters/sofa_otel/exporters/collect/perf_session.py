@@ -21,8 +21,8 @@ from sofa_otel.exporters.collect.perf_decode import ENTER, EXIT, decode
 from sofa_otel.exporters.collect.perf_event import Event, Ring
 from sofa_otel.exporters.collect.process_table import ProcessTree
 
-_MEMORY: Final = (16 << 20, 8 << 20)
-"""Bytes for all rings of entries, and of exits."""
+_LARGEST: Final = (2 << 20, 1 << 20)
+"""Bytes of a CPU's ring for entries, and for exits: what comes in a second at the rate guard's limit."""
 
 _SPARE_FILES: Final = 256
 """Descriptors left for everything else."""
@@ -38,10 +38,10 @@ def online_cpus(root: str = "/") -> list[int]:
     return out or list(range(os.cpu_count() or 1))
 
 
-def ring_size(total: int, cpus: int) -> int:
-    """Bytes of each CPU's ring: a power of two between 64 KiB and 2 MiB."""
-    size = 2 << 20
-    while size > 1 << 16 and size * cpus > total:
+def ring_size(largest: int, cpus: int) -> int:
+    """Bytes of each CPU's ring: a power of two from 64 KiB to ``largest``, together at most 16 times that if possible."""
+    size = largest
+    while size > 1 << 16 and size * cpus > 16 * largest:
         size //= 2
     return size
 
@@ -139,10 +139,10 @@ class PerfSession:
         self._filter = ""
         try:
             cpus = online_cpus()
-            for owners, memory, layout in zip(self._owners, _MEMORY, (ENTER, EXIT), strict=True):
+            for owners, largest, layout in zip(self._owners, _LARGEST, (ENTER, EXIT), strict=True):
                 for cpu in cpus:
                     owners[cpu] = Event(0, 0, cpu)
-                    self._rings.append((layout, Ring(owners[cpu], ring_size(memory, len(cpus)))))
+                    self._rings.append((layout, Ring(owners[cpu], ring_size(largest, len(cpus)))))
             self._entries = EventSet(enter_id, "", self._owners[0])
             self._exits = EventSet(exit_id, "", self._owners[1])
             self._sets += [self._exits, self._entries]
@@ -188,6 +188,11 @@ class PerfSession:
         """Record nothing."""
         for one in self._sets:
             one.switch(False)
+
+    def fill(self, entered: int, left: int) -> float:
+        """Upper bound of the share of a ring that so many entries and exits took: all of them on one CPU."""
+        sizes = {layout.itemsize: ring.size for layout, ring in self._rings}
+        return max(entered * ENTER.itemsize / sizes[ENTER.itemsize], left * EXIT.itemsize / sizes[EXIT.itemsize])
 
     def take(self) -> tuple[NDArray[Any], NDArray[Any], int]:
         """``(entries, exits, lost)`` since the last call, rings one after the other."""

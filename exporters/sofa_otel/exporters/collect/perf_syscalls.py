@@ -39,8 +39,12 @@ _ROUND_NS: Final = 500_000_000
 _SIZE: Final = 1024
 """Call numbers above this are named by number."""
 
-_WAITS: Final = np.array([0, 6, 9, 11, 13], np.uint64)
-"""futex(2) operations that wait: WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2."""
+_FUTEX_KINDS: Final = np.full(128, Futex.WAKE, np.uint8)
+"""Subkind by futex(2) operation. WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI and LOCK_PI2 wait."""
+_FUTEX_KINDS[[0, 6, 9, 11, 13]] = Futex.WAIT
+
+_LONGEST_S: Final = 0.4
+_SHORTEST_S: Final = 0.05
 
 _CAP_SYS_ADMIN: Final = 21
 _CAP_PERFMON: Final = 38
@@ -60,10 +64,14 @@ class PerfSyscallsCollector:
     Args:
         root: Prefix of ``/proc`` and ``/sys`` for :meth:`probe`.
         max_rate_hz: Records a second above which the guard sheds; a request with ``rate_hz`` lowers it.
+
+    Attributes:
+        interval_s: A poll costs half a millisecond whatever it finds, so it is as long as the rings allow and changes with the
+            rate of calls. Read it after each poll.
     """
 
     name = "perf_syscalls"
-    interval_s = 0.1
+    interval_s = _LONGEST_S
     provides = "every system call with duration, bytes and descriptor"
 
     def __init__(self, root: str = "/", max_rate_hz: float = MAX_RATE_HZ) -> None:
@@ -208,6 +216,11 @@ class PerfSyscallsCollector:
             self._dropped += lost
             sink.warn("perf_syscalls: the kernel lost system calls because its buffer was full; counts are too low")
         self._records += len(entered) + len(left)
+        fill = session.fill(len(entered), len(left))
+        if fill > 0.25:
+            self.interval_s = max(self.interval_s / 2, _SHORTEST_S)
+        elif fill < 0.1:
+            self.interval_s = min(self.interval_s * 1.5, _LONGEST_S)
         self._watch_rate(entered["id"], len(entered) + len(left))
         if self._plan.exits or len(left):
             calls = self._pairing.join(entries(entered), left, cut)
@@ -261,8 +274,7 @@ class PerfSyscallsCollector:
     def _subkinds(self, calls: Calls) -> NDArray[np.uint8]:
         out = np.zeros(len(calls.id), np.uint8)
         futex = calls.id == self._futex
-        waits = np.isin(calls.arg1[futex] & np.uint64(127), _WAITS)
-        out[futex] = np.where(waits, Futex.WAIT, Futex.WAKE)
+        out[futex] = _FUTEX_KINDS[(calls.arg1[futex] & np.uint64(127)).astype(np.intp)]
         out[calls.id == self._futex_wait] = Futex.WAIT
         out[calls.id == self._futex_wake] = Futex.WAKE
         return out
