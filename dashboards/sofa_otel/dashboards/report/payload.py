@@ -140,7 +140,7 @@ def lanes(report: Report, origin: int) -> tuple[list[dict[str, Any]], list[str]]
             left_out.append(label)
             continue
         unit = view.lane_unit(key[0], alive[0].unit)
-        drawn.append({"label": label, "metric": key[0], "unit": unit, **_lane(alive, origin, points)})
+        drawn.append({"label": label, "metric": view.clean(key[0]), "unit": view.clean(unit), **_lane(alive, origin, points)})
     return drawn, left_out
 
 

@@ -13,9 +13,10 @@ export function startTables(): void {
     });
   }
   const filter = document.getElementById("filter") as HTMLInputElement | null;
+  const table = document.getElementById("swarm-table") as HTMLTableElement | null;
   filter?.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const bodies = [...document.querySelectorAll<HTMLElement>("#swarm-table tbody")];
+    const bodies = [...table!.tBodies];
     let shown = 0;
     for (const body of bodies) {
       const text = body.dataset.text!.toLowerCase();
