@@ -57,6 +57,7 @@ class Attributor:
         self._pending: Records = []
         self._told: dict[str, tuple[object, ...]] = {}
         self._generation = -1
+        self._seen: dict[int, tuple[int, int]] = {}
 
     def feed(self, batch: EventBatch, until_ns: int) -> None:
         """Take events in (a canonical slice of event time; everything before ``until_ns`` has been seen)."""
@@ -120,7 +121,7 @@ class Attributor:
         return out
 
     def _facts(self) -> Facts:
-        return Facts(self._grouper.node_swarms(), self._grouper.tree, self._cpu)
+        return Facts(self._grouper.node_swarms(), self._grouper.tree, self._cpu, self._seen)
 
     def _leads(self, rows: Columns) -> NDArray[np.bool_]:
         """Rows of the leading thread; before one is known, of the main thread with the most samples."""

@@ -57,11 +57,13 @@ class Facts(NamedTuple):
         swarm: ``i32 [nodes]`` local swarm index.
         tree: Phases, strength of evidence, communication by node.
         cpu: CPU counters of the target.
+        seen: Node and wait of the last sample under each timeline label; stands in where a stretch has no sample of its own.
     """
 
     swarm: NDArray[np.int32]
     tree: CallTree
     cpu: CpuCounters
+    seen: dict[int, tuple[int, int]]
 
 
 class Split(NamedTuple):
@@ -129,6 +131,8 @@ def _by_samples(window: Window, samples: Columns, axis: Timeline, hook_nodes: In
     communication = facts.tree.communication[node] | (label % 2 == 1)
     resource = exposed_resource(sample_phase, samples["subkind"], communication, distributed=facts.tree.distributed)
     parts = [_Part(node, sample_phase, resource, weight)]
+    for one, row in zip(*np.unique(label[::-1], return_index=True), strict=True):
+        facts.seen[int(one)] = (int(node[-1 - row]), int(samples["subkind"][-1 - row]))
     unseen = np.flatnonzero((target > 0) & (covered == 0)).tolist()
     parts += [_without_sample(one, target[one], axis, samples, hook_nodes, facts) for one in unseen]
     if idle > 0:
@@ -149,10 +153,12 @@ def _take_idle(target: NDArray[np.float64], covered: float, samples: Columns) ->
 
 
 def _without_sample(label: int, length: float, axis: Timeline, samples: Columns, hook_nodes: Ints, facts: Facts) -> _Part:
-    """A stretch too short for a sample: a hook speaks for itself, other time is what the next sample saw."""
+    """A stretch without a sample: as last time under this label, else a hook speaks for itself or the next sample for it."""
     segment = int(np.flatnonzero(axis.label == label)[0])
     place = label // 2
-    if place < GAP and axis.source[segment] >= 0:
+    if label in facts.seen:
+        node, wait = facts.seen[label]
+    elif place < GAP and axis.source[segment] >= 0:
         node, wait = int(hook_nodes[axis.source[segment]]), 1
     else:
         middle = (int(axis.edges[segment]) + int(axis.edges[segment + 1])) // 2

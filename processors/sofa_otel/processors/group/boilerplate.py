@@ -15,7 +15,7 @@ _MODULES: Final = frozenset({
     "_frozen_importlib", "_frozen_importlib_external", "frozen importlib._bootstrap", "multiprocessing.spawn",
     "multiprocessing.popen_fork", "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver",
     "multiprocessing.forkserver", "multiprocessing.context", "multiprocessing.process", "concurrent.futures.process",
-    "concurrent.futures.thread", "torch.utils._contextlib", "torch._dynamo.eval_frame", "torch._compile",
+    "concurrent.futures.thread", "torch.utils._contextlib", "torch.autograd.profiler", "torch._ops", "torch._dynamo.eval_frame", "torch._compile",
     "torch.distributed.c10d_logger", "torch.multiprocessing.spawn", "sklearn.base", "sklearn.utils._param_validation",
     "asyncio.runners", "asyncio.events", "asyncio.base_events", "joblib.parallel", "sitecustomize",
 })  # fmt: skip
@@ -32,6 +32,9 @@ _FUNCTIONS: Final = frozenset({
     ("torch.optim.lr_scheduler", "wrapper"),
     ("torch.utils.data._utils.worker", "_worker_loop"),
 })  # fmt: skip
+
+_WRAPPERS: Final = frozenset({"wrapper", "_wrapper", "wrapped", "_wrapped", "wrapper_fn", "decorate_context", "_no_grad_wrapper"})
+"""Names of the inner function of a decorator; they stand before what was decorated on every stack."""
 
 _NATIVE: Final = frozenset({
     "_start", "__libc_start_main", "__libc_start_call_main", "__libc_start_main_impl", "clone", "clone3", "__clone",
@@ -73,6 +76,8 @@ def is_boilerplate(key: FrameKey) -> bool:
     if key.module in _MODULES or (key.module, key.function) in _FUNCTIONS or key.function.endswith(_COMPREHENSIONS):
         return True
     if key.file:
+        if key.function.rsplit(".", 1)[-1] in _WRAPPERS and (".<locals>." in key.function or "." not in key.function):
+            return True
         return "importlib._bootstrap" in key.file
     return key.function in _NATIVE or key.function.startswith(_NATIVE_PREFIXES)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sofa_otel.core.names import Phase, SwarmKind
+from sofa_otel.processors.group.boilerplate import IMPORT_KEY
 from sofa_otel.processors.group.keys import FrameKey
 from sofa_otel.processors.group.source_lines import SourceLine
 
@@ -37,6 +38,8 @@ def kind_of(key: FrameKey, phase: Phase, *, communication: bool, blocked: float)
         communication: Most of its weight is inside collectives.
         blocked: Share of its samples in which the thread was asleep or blocked.
     """
+    if key.identity == IMPORT_KEY.identity:
+        return SwarmKind.OTHER
     if communication or key.identity[:2] in {("kernel", "nccl"), ("copy", "p2p")}:
         return SwarmKind.COMMUNICATION
     if phase is Phase.DATA_LOADING:
@@ -55,6 +58,8 @@ def caption_of(key: FrameKey, top: FrameKey, line: SourceLine | None, kind: Swar
         key, top: Innermost and outermost frame of the swarm's chain.
         line: Text of the line, for line swarms whose source can be read.
     """
+    if key.identity == IMPORT_KEY.identity:
+        return "imports · start-up"
     name = _short(key)
     if key.line:
         name = f"{name}:{key.line} {_cut(line.text)}" if line is not None else f"{name}:{key.line}"

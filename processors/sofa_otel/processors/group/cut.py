@@ -22,7 +22,9 @@ CEILING: Final = 0.12
 CHAIN: Final = 0.90
 OTHER: Final = 0.05
 MAX_SWARMS: Final = 64
-_WHOLE: Final = 0.85
+_PROGRAM: Final = frozenset({"<module>", "main", "run", "train", "fit", "loop", "train_loop", "training_loop", "train_epoch"})
+"""Frames that are the program itself: a swarm is something that they call."""
+_DUST: Final = 1e-6
 _STAY: Final = 0.75  # hysteresis: thresholds move by a quarter in favour of the last decision
 
 
@@ -66,7 +68,10 @@ NO_CUT: Final = Cut([], np.empty(0, np.int32), frozenset())
 def cut(tree: CallTree, before: Cut = NO_CUT, limit: int = MAX_SWARMS - 1) -> Cut:
     """Cut the tree; the floor is lowered until at most 5 % of every facet are left without a swarm (or ``limit`` is reached)."""
     inclusive = tree.inclusive(tree.weights)
-    totals = inclusive[ROOT]
+    totals = inclusive[ROOT].copy()
+    if tree.import_node is not None:  # start-up, once: it must not decide what is large in the loop
+        totals = np.maximum(totals - inclusive[tree.import_node], 0.0)
+        totals[totals < _DUST * inclusive[ROOT]] = 0.0
     present = totals > 0
     if not present.any():
         return Cut([], np.full(len(tree), -1, np.int32), frozenset())
@@ -83,7 +88,8 @@ def cut(tree: CallTree, before: Cut = NO_CUT, limit: int = MAX_SWARMS - 1) -> Cu
 
 def _left_over(tree: CallTree, result: Cut, present: NDArray[np.bool_]) -> float:
     own = tree.weights[:, present]
-    return float((own[result.owner < 0].sum(0) / own.sum(0)).max())
+    whole = own.sum(0)
+    return float((own[result.owner < 0].sum(0) / np.where(whole > 0, whole, 1.0)).max())
 
 
 def _cut_once(tree: CallTree, shares: NDArray[np.float64], floor: float, before: Cut, limit: int) -> Cut:
@@ -224,7 +230,9 @@ def _chain_top(tree: CallTree, share: NDArray[np.float64], node: int, opened: fr
     parent = tree.parent
     if node in opened or tree.keys[node].line:
         return tree.keys[node]
-    while share[node] >= CHAIN * share[parent[node]] and share[parent[node]] < _WHOLE:
+    while parent[parent[node]] != ROOT and share[node] >= CHAIN * share[parent[node]]:
+        if tree.keys[parent[node]].function in _PROGRAM:
+            break
         node = int(parent[node])
     return tree.keys[node]
 

@@ -225,6 +225,11 @@ class CallTree:
             self._arrays = None
 
     # -- weights ---------------------------------------------------------------------------------------------------------------
+    @property
+    def import_node(self) -> int | None:
+        """The node of import statements, if any was seen."""
+        return self._import_node if self._import_node >= 0 else None
+
     def add(self, facet: int, nodes: NDArray[np.int32], weight: NDArray[Any]) -> None:
         """Add weights of rows to a facet. Sums of integers below 2^53: exact, so independent of the order of rows."""
         self._weights[: len(self), facet] += np.bincount(nodes, weight, len(self))
