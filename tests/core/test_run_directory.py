@@ -8,9 +8,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -50,6 +52,7 @@ from sofa_otel.core.run import (
     prune,
     read_meta,
 )
+from sofa_otel.core.run.raw import load_raw, raw_name, save_raw
 from sofa_otel.core.run.tables import RECORD_TYPES
 from sofa_otel.core.series import ResourceBatch, SeriesTable
 from sofa_otel.core.symbols import Tables
@@ -219,6 +222,31 @@ def test_a_damaged_raw_file_is_named(tmp_path: Path) -> None:
         path.write_bytes(data[:cut])
         with pytest.raises(InputError, match=path.name):
             open_run(tmp_path / "run").load_raw(open_run(tmp_path / "run").raw()[0])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=6), st.integers(0, 2**20))
+@settings(max_examples=1000, deadline=None)
+def test_fuzz_raw_files(changes: list[tuple[int, int]], cut: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / raw_name(0, 1)
+        data = bytearray(raw_bytes())
+        for position, value in changes:
+            data[position % len(data)] = value
+        if cut % 5 == 0:
+            del data[cut % len(data) :]
+        path.write_bytes(data)
+        with suppress(InputError):
+            load_raw(path)
+
+
+@cache
+def raw_bytes() -> bytes:
+    tables = Tables()
+    path = tables.paths.intern(0, tables.symbols.intern("f"))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / raw_name(0, 1)
+        save_raw(file, EventBatch.build(BatchHeader("j", 0, "h", "s"), tables, start_ns=np.arange(30), path=path))
+        return file.read_bytes()
 
 
 def test_a_finished_run_says_how_it_ended(tmp_path: Path) -> None:

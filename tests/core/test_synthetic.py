@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -140,6 +142,22 @@ def test_a_damaged_capture_is_a_typed_error(tmp_path: Path) -> None:
             load_capture(file)
     with pytest.raises(InputError):
         load_capture(tmp_path / "none")
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=6), st.integers(0, 2**20))
+@settings(max_examples=500, deadline=None)
+def test_fuzz_captures(changes: list[tuple[int, int]], cut: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "a.capture"
+        save_capture(file, generate(LoopSpec(iterations=2, layers=1, setup_s=0)).batches, Truth())
+        data = bytearray(file.read_bytes())
+        for position, value in changes:
+            data[position % len(data)] = value
+        if cut % 5 == 0:
+            del data[cut % len(data) :]
+        file.write_bytes(data)
+        with suppress(InputError):
+            load_capture(file)
 
 
 def test_scores() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,6 +21,12 @@ from sofa_otel.core.pack import LocalTables, PackedSymbols, adopt, localise, pac
 from sofa_otel.core.symbols import Tables
 
 _NAME: Final = re.compile(r"r(-?\d+)-i(\d+)(?:-(\d+))?\.npz")
+
+# What numpy, zipfile, zlib and msgspec raise for a damaged file; MemoryError where a header claims an array of any size.
+_DAMAGE: Final = (
+    OSError, LookupError, ValueError, TypeError, EOFError, RuntimeError, SyntaxError, MemoryError, OverflowError,
+    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, msgspec.MsgspecError,
+)  # fmt: skip
 
 
 class RawRef(NamedTuple):
@@ -73,7 +82,7 @@ def load_raw(path: Path, tables: Tables | None = None) -> EventBatch:
         columns = {key: arrays[key] for key in (COLUMNS | OPTIONAL_COLUMNS) if key in arrays}
         columns["name"], columns["path"] = symbol_map[columns["name"]], path_map[columns["path"]]
         return EventBatch.build(header, target, **columns)
-    except (OSError, KeyError, IndexError, ValueError, TypeError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
+    except _DAMAGE as error:
         raise InputError(
             f"{path}, byte 0: not readable as raw events: {error}", "the rest of the run can still be read"
         ) from error

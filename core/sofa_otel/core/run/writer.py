@@ -26,6 +26,7 @@ from sofa_otel.core.errors import UsageError
 from sofa_otel.core.records import AnyRecord, SwarmInfo
 from sofa_otel.core.run import meta as meta_file
 from sofa_otel.core.run import resources
+from sofa_otel.core.run.folder import free_directory
 from sofa_otel.core.run.meta import RunMeta, RunTakenError
 from sofa_otel.core.run.raw import raw_name, save_raw
 from sofa_otel.core.run.tables import BAD_RECORD, create_tables, insert_one_by_one, insert_records, select_records
@@ -106,8 +107,6 @@ class RunWriter:
             RunTakenError: Both hold something, or ``directory`` holds a run of this rank.
             UsageError: As from :meth:`create`.
         """
-        from sofa_otel.core.run.folder import free_directory  # folder reads runs, and so comes after this module
-
         directory = Path(directory)
         chosen = free_directory(directory, meta.rank)
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -51,6 +53,9 @@ def load_capture(path: Path) -> Capture:
             names = sorted(name for name in archive.namelist() if name.endswith(".sfeb"))
             batches = [decode_batch(archive.read(name), tables) for name in names]
             truth = msgspec.json.decode(archive.read(_TRUTH), type=Truth)
-    except (OSError, KeyError, zipfile.BadZipFile, msgspec.MsgspecError, NotImplementedError, ValueError) as error:
+    except (
+        OSError, KeyError, ValueError, EOFError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error,
+        msgspec.MsgspecError,
+    ) as error:  # fmt: skip
         raise InputError(f"{path}, byte 0: not readable as a capture: {error}", "restore the file") from error
     return Capture(batches, tables, truth)
