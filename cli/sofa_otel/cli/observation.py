@@ -86,7 +86,7 @@ class Observation:
         out = dict(environment)
         for collector in self.collectors:
             out |= collector.environment()
-        return out
+        return out | {"SOFA_PROBE_HOOKS": "on" if self.settings.hooks else "off"}
 
     def attach_collectors(self, pid: int) -> None:
         """Start the collectors on the process tree of ``pid``; still no thread."""
