@@ -34,7 +34,8 @@ from sofa_otel.processors.iterate.wraptrack import WrapTracker
 
 _PATIENCE = 5.0
 _SAMPLED_LOOK_NS = 100_000_000
-_WRAPS = 2048
+_WRAPS = 8192
+_LOOKS = 10
 _FEWEST_SHARE = 0.4
 
 
@@ -76,6 +77,10 @@ class IterationDetector:
         self._now = 0
         self._first_ns = 0
         self._next_look = 0
+        self._next_sampled = 0
+        self._looked = False
+        self._against = 0
+        self._uncommitted = True
         self._stalled = False
         self._pending: EventBatch | None = None
         self.events = 0
@@ -177,8 +182,10 @@ class IterationDetector:
     def _choose(self, now: int) -> Plan | Refusal:
         """Exact sources first; sampled stacks where those have nothing to say."""
         exact = self._chooser.choose(self._store, now, self._wraps.idle(), self._wraps.hits())
-        if isinstance(exact, Plan) or now % _SAMPLED_LOOK_NS >= self._settings.fine_ns:
+        self._looked = False
+        if isinstance(exact, Plan) or now < self._next_sampled:
             return exact
+        self._looked, self._next_sampled = True, now + _SAMPLED_LOOK_NS
         sampled = self._sampled.choose(self._wraps, now)
         if isinstance(sampled, Plan):
             loops = [t for _, t in self._store.of_thread(sampled.pid, sampled.tid) if len(t.times) and t.times[-1] > now - 2e9]
@@ -208,12 +215,20 @@ class IterationDetector:
             out.requests.append(request)
 
     def _lock(self, plan: Plan, now: int, out: DetectorOutput) -> None:
+        old = self._tracker.plan if self._tracker is not None else None
         after = self._tracker.last_ns if self._tracker is not None and self._committed else 0
+        kept = self._numbering.held
         self._numbering.drop_held()
         self._tracker = WrapTracker(plan, after) if plan.mode == "wrap" else BeatTracker(plan, self._keys, after)
+        self._uncommitted = not self._committed
         self._committed = not plan.blind
         cycles = self._advance(now)
-        if not self._locked_ns:
+        if old is not None and kept and cycles and 0.6 < plan.period_ns * plan.group / (old.period_ns * old.group) < 1.6:
+            # the same level seen better from here on: what was kept back from before still counts
+            cycles = [cycle for cycle in kept if cycle.end_ns <= cycles[0].start_ns + 0.3 * plan.period_ns] + cycles
+        self._against = 0
+        alike = old is not None and 0.5 < plan.period_ns * plan.group / (old.period_ns * old.group) < 2.0
+        if not self._locked_ns or (self._uncommitted and not alike):
             self._locked_ns = now
             self._locked_after = sum(1 for cycle in cycles if cycle.kind == IterationKind.TRAIN)
         self._tell(plan, cycles, out)
@@ -235,30 +250,49 @@ class IterationDetector:
         if not (plan.blind or silent):
             return
         found = self._choose(now)
-        if isinstance(found, Refusal) or found.confidence <= self._settings.min_confidence:
-            looked = now % _SAMPLED_LOOK_NS < self._settings.fine_ns
-            if sampled and not self._committed and looked and isinstance(found, Refusal) and found.cycles:
-                self._tracker, self._refusal, self._locked_ns = None, found, 0
-                self._numbering.drop_held()
+        refused = isinstance(found, Refusal) or found.confidence <= self._settings.min_confidence
+        if sampled and not self._committed and not silent and (refused or found.mode == "wrap"):
+            self._waver(plan, found, now, out)
             return
-        same = (found.mode, found.pid, found.tid, found.beat, found.cut) == (plan.mode, plan.pid, plan.tid, plan.beat, plan.cut) and (
-            found.group == plan.group
-        )
+        if isinstance(found, Refusal) or refused:
+            return
+        same = (found.mode, found.pid, found.tid, found.beat, found.cut, found.group) == (
+            plan.mode, plan.pid, plan.tid, plan.beat, plan.cut, plan.group,
+        )  # fmt: skip
         if same:
             return
         exact = sampled and found.mode != "wrap"
         alike = sampled and found.mode == "wrap" and abs(found.period_ns * found.group / (plan.period_ns * plan.group) - 1) < 0.2
         better = (
             silent
-            or (not self._committed and sampled)
             or (not self._committed and found.group > 1 and not found.blind)
             or (not self._committed and (exact or (found.score > plan.score + 0.3 and not alike)))
             or (plan.blind and not found.blind and not alike)
         )
         if better:
-            if not self._committed:
-                self._locked_ns = 0
             self._lock(found, now, out)
+
+    def _waver(self, plan: Plan, found: Plan | Refusal, now: int, out: DetectorOutput) -> None:
+        """Sampled levels look different as more is seen. A faster level or one that the optimiser speaks for is taken at once,
+        anything else when ten looks in a row agree that the plan is wrong."""
+        if not self._looked:
+            return
+        if isinstance(found, Refusal) or found.confidence <= self._settings.min_confidence:
+            self._against += isinstance(found, Refusal) and 0 < found.period_ns < 0.7 * plan.period_ns * plan.group
+            if self._against >= _LOOKS:
+                self._tracker, self._locked_ns, self._against = None, 0, 0
+                self._refusal = found if isinstance(found, Refusal) else self._refusal
+                self._numbering.drop_held()
+            return
+        ratio = found.period_ns * found.group / (plan.period_ns * plan.group)
+        if not found.blind or ratio < 0.7:
+            self._lock(found, now, out)
+        elif 0.7 <= ratio <= 1.4:
+            self._against = 0
+        else:
+            self._against += 1
+            if self._against >= _LOOKS:
+                self._lock(found, now, out)
 
     def _tell(self, plan: Plan, cycles: list[Cycle], out: DetectorOutput, *, final: bool = False) -> None:
         held = self._numbering.held

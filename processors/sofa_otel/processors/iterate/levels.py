@@ -14,6 +14,7 @@ Everything is a question about sorted instants; a look costs tens of microsecond
 
 from __future__ import annotations
 
+from math import comb
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -324,10 +325,20 @@ def spacing(beats: Times, hits: Times, most: int) -> tuple[int, bool]:
     apart = np.diff(cycle)
     if len(apart) < 6:
         return 1, len(apart) >= 3 and float(np.mean(apart == 1)) >= 0.7
+    return accumulation(apart, most), True
+
+
+def accumulation(apart: NDArray[np.int64], most: int) -> int:
+    """n, when distances between optimiser calls (in cycles) are multiples of n clearly more often than by chance; else 1."""
+    total = len(apart)
     for n in range(most, 1, -1):
-        if float(np.mean(apart % n == 0)) >= 0.85 and float(np.mean(apart == n)) >= 0.25:
-            return n, True
-    return 1, True
+        good = int((apart % n == 0).sum())
+        if good < 0.65 * total or float(np.mean(apart == n)) < 0.3:
+            continue
+        chance = sum(comb(total, k) * (1 / n) ** k * (1 - 1 / n) ** (total - k) for k in range(good, total + 1))
+        if chance < 0.005:
+            return n
+    return 1
 
 
 def _alternation(calls: Times) -> int:

@@ -49,7 +49,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why nothing was chosen, with figures; ``cycles`` of the best candidate."""
+    """Why nothing was chosen, with figures.
+
+    Attributes:
+        cycles: Cycles of the best candidate.
+        period_ns: Period of a level that could not be resolved and stands in the way of slower ones, 0 if none does.
+    """
 
     reason: str
     cycles: int = 0
+    period_ns: float = 0.0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sofa_otel.core.records import LoopLevel
 from sofa_otel.processors.iterate.keys import KeyTable
+from sofa_otel.processors.iterate.levels import accumulation
 from sofa_otel.processors.iterate.plan import Plan, Refusal
 from sofa_otel.processors.iterate.settings import DetectorSettings
 from sofa_otel.processors.iterate.wraps import FrameId, Thread, WrapStore
@@ -58,6 +59,14 @@ def unseen(samples: float) -> float:
     return float(np.exp(-m))
 
 
+def _lag(gaps: NDArray[np.float64], lag: int) -> float:
+    """Autocorrelation of log gaps."""
+    logs = np.log(np.maximum(gaps, 1.0))
+    logs = logs - np.median(logs)
+    logs = np.clip(logs, -1.5, 1.5)
+    return float((logs[lag:] * logs[:-lag]).sum() / max(float((logs * logs).sum()), 1e-12))
+
+
 def level_of(frame: FrameId, cut: int, rows: NDArray[np.int64], interval: float, now: int, sides: tuple[float, float]) -> Level | None:
     """Measure the wraps over one cut."""
     if len(rows) < 4:
@@ -71,6 +80,8 @@ def level_of(frame: FrameId, cut: int, rows: NDArray[np.int64], interval: float,
     inside = gaps[multiple == 1]
     if len(inside) < 0.55 * len(gaps):
         return None  # distances are any multiple of anything: most wraps are missed, or there is no period
+    if len(gaps) >= 9 and _lag(gaps, 1) < -0.4 and _lag(gaps, 2) > 0.4:
+        return None  # two turns of an inner loop in every cycle, not one cycle
     spread = 1.4826 * float(np.median(np.abs(inside - np.median(inside)))) / period
     coverage = float(gaps[whole].sum()) / max(now - float(ends[0]), 1.0)
     missed = unseen(sides[0]) + unseen(sides[1])
@@ -171,7 +182,7 @@ class SampledChooser:
                 if not trouble:
                     trouble = f"{count} steps seen in samples, {need} needed: run {need * level.period / 1e9:.1f} s or longer"
                     nest.append(level)
-                refusal = Refusal(trouble, count)
+                refusal = Refusal(trouble, count, level.period)
                 if wins and count >= need:
                     blocked = refusal
                 refused = max(refused, refusal, key=lambda item: item.cycles)
@@ -208,14 +219,28 @@ class SampledChooser:
 
     def _trouble(self, store: WrapStore, level: Level) -> str:
         """Why a level cannot be followed in samples; empty when it can."""
+        epoch = self._epoch_below(store, level.frame)
+        if epoch:
+            return f"{epoch} runs once a cycle of {level.period / 1e6:.1f} ms: its steps are too short for this source"
         if level.samples >= self._settings.min_samples and level.missed <= 0.3:
-            if level.spread <= 0.35 + min(0.6 / max(level.samples, 0.5), 0.2):
+            if level.spread <= 0.3 + min(0.8 / max(level.samples, 0.5), 0.1):
                 return ""
             return f"wraps of {self._place(store, level)} are irregular (spread {level.spread:.0%} of {level.period / 1e6:.1f} ms)"
         return (
             f"too short for this source: {level.samples:.1f} samples an iteration of about {level.period / 1e6:.1f} ms: raise the "
             "sampling rate, or use hooks or raw_syscalls"
         )
+
+    def _epoch_below(self, store: WrapStore, frame: FrameId) -> str:
+        """Name of a function like ``train_epoch`` in which this frame spends most of its time: its loop is over steps."""
+        whole = sum(store.frames[frame].occupied.values())
+        for other, wraps in store.frames.items():
+            if (other.pid, other.tid) != (frame.pid, frame.tid) or sum(wraps.occupied.values()) < 0.5 * whole:
+                continue
+            parent, code = store.chain_rows[other.chain]
+            if parent == frame.chain and self._keys.role(code).scope > 0:
+                return self._keys.rows[code].function
+        return ""
 
     def _quality(self, store: WrapStore, level: Level) -> tuple[float, float]:
         """Of cuts with one period the best to follow: few missed, regular, far out."""
@@ -238,16 +263,10 @@ class SampledChooser:
             hits = hits[np.concatenate([[True], np.diff(hits) > 0.5 * level.period])]
         if len(hits) < 4:
             return 1, 0
-        apart = np.diff(hits) / level.period
-        apart = apart[apart < 64]
-        whole = np.rint(apart)
+        apart = np.diff(np.searchsorted(level.ends, hits))
         if len(apart) < 6:
             return 1, 0
-        for n in range(min(16, self._settings.max_accumulation), 1, -1):
-            share = float(np.mean((whole % n == 0) & (whole > 0) & (np.abs(apart - whole) < 0.35)))
-            if share >= 0.75 and float(np.mean(whole == n)) >= 0.25:
-                return n, len(hits)
-        return 1, len(hits)
+        return accumulation(apart, min(16, self._settings.max_accumulation)), len(hits)
 
     def _place(self, store: WrapStore, level: Level) -> str:
         row = self._keys.rows[store.codes(level.frame.chain)[-1]]

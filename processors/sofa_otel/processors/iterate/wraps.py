@@ -59,11 +59,24 @@ class Wraps:
     """Wraps of one frame: rows of (sample before, sample after, offset it came from, offset it went to); moves forward,
     leaving and entering the function are rows too."""
 
-    __slots__ = ("occupied", "rows")
+    __slots__ = ("_chunks", "_rows", "occupied")
 
     def __init__(self, rows: NDArray[np.int64] | None = None, occupied: dict[int, int] | None = None) -> None:
-        self.rows: NDArray[np.int64] = np.empty((0, 4), np.int64) if rows is None else rows
+        self._rows: NDArray[np.int64] = np.empty((0, 4), np.int64) if rows is None else rows
+        self._chunks: list[tuple[int, int, int, int]] = []
         self.occupied: dict[int, int] = occupied or {}
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Shape (n, 4), by time."""
+        if self._chunks:
+            self._rows = np.concatenate([self._rows, np.array(self._chunks, np.int64)])
+            self._chunks = []
+        return self._rows
+
+    @rows.setter
+    def rows(self, rows: NDArray[np.int64]) -> None:
+        self._rows, self._chunks = rows, []
 
     def sides(self, cut: int) -> tuple[int, int]:
         """Samples seen in this frame before and behind ``cut`` since its first wrap."""
@@ -83,9 +96,11 @@ class Wraps:
         last = min(int(most[-1]) + 1, len(offsets) - 1)
         return int(offsets[most[0]]), int(offsets[last])
 
-    def extend(self, rows: NDArray[np.int64], most: int) -> None:
-        """Append; keep the newest ``most``."""
-        self.rows = np.concatenate([self.rows, rows])[-most:]
+    def extend(self, rows: list[tuple[int, int, int, int]], most: int) -> None:
+        """Append; keep at most ``most`` of the newest (between ``most`` and half of it)."""
+        self._chunks += rows
+        if len(self._rows) + len(self._chunks) > most:
+            self.rows = self.rows[-(most // 2) :].copy()
 
     def crossing(self, cut: int) -> NDArray[np.int64]:
         """Wraps over ``cut``: from behind it to before it."""
@@ -183,7 +198,7 @@ class WrapStore:
                     found.setdefault(chain, []).append((low, high, ENTERED, offset))
         for chain, wraps in found.items():
             frame = FrameId(pid, tid, chain)
-            self.frames.setdefault(frame, Wraps()).extend(np.array(wraps, np.int64), most)
+            self.frames.setdefault(frame, Wraps()).extend(wraps, most)
         self._names(pid, tid, thread, when, path)
         thread.last_path, thread.last_ns = int(path[-1]), int(when[-1])
 
