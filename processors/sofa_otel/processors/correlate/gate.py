@@ -1,0 +1,172 @@
+"""Gate: two tests of the same edge that fail differently.
+
+*Joint*: first differences, whitened by the response's own autoregression (generalised least squares), all swarms' seconds per
+iteration in one regression, each at its best lag; the standard error is the larger of the classical and the Newey-West one.
+*Shift*: detrended levels, swarms as shares of time; the partial correlation is held against those of all circular shifts, which
+keep both autocorrelations and break the relation (Quiroga Quian et al.; Chwialkowski & Gretton 2014). Seconds and shares matter:
+iterations are a closed sum, so a swarm that grows makes all other shares fall. Only a mover is significant in both views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sofa_otel.processors.correlate.nuisance import clip, lines, remove, slow, whiten, whitener
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LAGS: Final = (0, 1, 2, -1)
+SHORT_LAGS: Final = (0, 1)
+_TINY: Final = 1e-12
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Both tests of one response against every swarm, ``(swarms,)`` each; p-values are corrected for the choice of the lag.
+
+    Attributes:
+        lag: Units by which the resource follows.
+        joint_p, shift_p: p-values.
+        joint_r, shift_r: Partial correlations.
+    """
+
+    lag: Ints
+    joint_p: Floats
+    joint_r: Floats
+    shift_p: Floats
+    shift_r: Floats
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows that can be tested: unit numbers whose neighbours, as far as the lags reach, are valid and linked."""
+
+    rows: Ints
+    lags: tuple[int, ...]
+
+
+def frame_of(valid: NDArray[np.bool_], linked: NDArray[np.bool_]) -> Frame:
+    """The rows of a gappy sequence of units; shorter ones are asked for fewer lags."""
+    step = np.flatnonzero(valid[1:] & valid[:-1] & linked[1:]) + 1
+    good = np.zeros(len(valid) + 4, np.bool_)
+    good[step] = True
+    n = len(valid)
+    for lags in (LAGS, SHORT_LAGS):
+        rows = np.arange(n)
+        keep = np.ones(n, np.bool_)
+        for lag in lags:
+            at = rows - lag
+            keep &= (at >= 0) & (at < n) & good[np.clip(at, 0, n)]
+        if keep.sum() >= 60 or lags is SHORT_LAGS:
+            return Frame(rows[keep], lags)
+    raise AssertionError("unreachable")
+
+
+def test_response(y: Floats, seconds: Floats, share: Floats, frame: Frame) -> Tested | None:
+    """Both tests of one response.
+
+    Args:
+        y: ``(n,)`` One value a unit.
+        seconds, share: ``(n, swarms)``.
+        frame: Rows to use.
+
+    Returns:
+        None when the response hardly ever changes.
+    """
+    from scipy import stats
+
+    rows, lags = frame.rows, frame.lags
+    m, swarms = len(rows), seconds.shape[1]
+    dy = clip(y[rows] - y[rows - 1])
+    if _effective(dy) < 12:
+        return None
+    moves = np.stack([clip(seconds[rows - lag] - seconds[rows - lag - 1]) for lag in lags])
+    tones = lines(dy)
+    basis = np.column_stack([slow(m, min(6, m // 12)), tones])
+    flat = moves.transpose(1, 0, 2).reshape(m, -1)
+    both = remove(basis, np.column_stack([dy, flat]))
+    taps = whitener(both[:, 0], max(1, min(6, m // 15)))
+    both = whiten(taps, both)
+    white, moved = both[:, 0], both[:, 1:].reshape(len(both), len(lags), swarms)
+    lost = basis.shape[1] + len(taps) - 1
+    scale = np.sqrt((moved**2).sum(axis=0)) + _TINY
+    marginal = (white @ moved.reshape(len(white), -1)).reshape(len(lags), swarms) / scale / (np.linalg.norm(white) + _TINY)
+    strength = np.abs(marginal)
+    strength[0] += 0.5 / np.sqrt(m)  # a lag needs a reason
+    pick = np.argmax(strength, axis=0)
+    columns = np.arange(swarms)
+    chosen = (moved / scale)[:, pick, columns]
+    t, r, df = _joint(white, chosen, np.zeros((len(white), 0)), lost)
+    # A strong mover may act over several lags; what it leaves behind must not be credited to others.
+    strong = [int(k) for k in np.argsort(-np.abs(t))[:4] if 2 * stats.t.sf(abs(t[k]), df) * swarms < 0.05]
+    if strong:
+        rest = [(moved / scale)[:, lag, k] for k in strong for lag in range(len(lags)) if lag != pick[k]]
+        t, r, df = _joint(white, chosen, np.column_stack(rest), lost)
+    joint_p = np.minimum(2 * stats.t.sf(np.abs(t), df) * len(lags), 1.0)
+    lag = np.array(lags)[pick]
+    shift_r, shift_n = _shift(y, share, rows, lag, np.argsort(-np.abs(t)), tones)
+    shift_t = shift_r * np.sqrt(np.maximum(shift_n - 2, 1) / np.maximum(1 - shift_r**2, _TINY))
+    shift_p = np.minimum(2 * stats.t.sf(np.abs(shift_t), np.maximum(shift_n - 2, 1)) * len(lags), 1.0)
+    return Tested(lag, joint_p, r, shift_p, shift_r)
+
+
+def _effective(x: Floats) -> float:
+    """How many units really carry the variance."""
+    x = x - x.mean()
+    return float((x**2).sum() ** 2 / max(float((x**4).sum()), _TINY**2))
+
+
+def _joint(y: Floats, x: Floats, extra: Floats, lost: int) -> tuple[Floats, Floats, float]:
+    """t statistics and partial correlations of the columns of ``x`` in one regression with ``extra``, and degrees of freedom."""
+    n, k = x.shape
+    if extra.shape[1]:
+        both = remove(extra, np.column_stack([y, x]))
+        y, x = both[:, 0], both[:, 1:]
+    df = max(float(n - k - extra.shape[1] - lost), 3.0)
+    gram = x.T @ x
+    inverse = np.linalg.inv(gram + 1e-9 * np.eye(k) * max(float(np.trace(gram)) / k, _TINY))
+    beta = inverse @ (x.T @ y)
+    error = y - x @ beta
+    own = x @ inverse  # column j: swarm j without all others, over its own variance
+    norm = np.diag(inverse)
+    classical = float(error @ error) / df * norm
+    score = own * error[:, None]
+    robust = (score**2).sum(axis=0)
+    reach = int(4 * (n / 100) ** (2 / 9))
+    for lag in range(1, reach + 1):
+        robust = robust + 2 * (1 - lag / (reach + 1)) * (score[lag:] * score[:-lag]).sum(axis=0)
+    t = beta / np.sqrt(np.maximum(classical, robust * n / df) + _TINY**2)
+    return t, t / np.sqrt(t**2 + df), df
+
+
+def _shift(y: Floats, share: Floats, rows: Ints, lag: Ints, order: Ints, tones: Floats) -> tuple[Floats, Floats]:
+    """Partial correlations of levels given the strongest few others, and the sample size that their circular shifts imply."""
+    m, swarms = len(rows), share.shape[1]
+    basis = np.column_stack([slow(m, max(4, m // 8)), tones])
+    level = share[rows[:, None] - lag[None, :], np.arange(swarms)[None, :]]
+    both = clip(remove(basis, np.column_stack([y[rows], level])))
+    v, x = both[:, 0], both[:, 1:]
+    top = [int(k) for k in order[: min(6, m // 12, swarms - 1)]]
+    r, size = np.zeros(swarms), np.full(swarms, 3.0)
+    others = [k for k in range(swarms) if k not in top]
+    for tested, given in [(others, top), *(([k], [j for j in top if j != k]) for k in top)]:
+        if tested:
+            part = remove(x[:, given], np.column_stack([v, x[:, tested]]))
+            r[tested], size[tested] = _against_shifts(part[:, 0], part[:, 1:], basis.shape[1] + len(given))
+    return r, size
+
+
+def _against_shifts(v: Floats, x: Floats, lost: int) -> tuple[Floats, Floats]:
+    n = len(v)
+    v = v / (np.linalg.norm(v) + _TINY)
+    x = x / (np.linalg.norm(x, axis=0) + _TINY)
+    cross = np.fft.irfft(np.fft.rfft(v)[:, None] * np.conj(np.fft.rfft(x, axis=0)), n=n, axis=0)
+    guard = min(8, n // 8)
+    null = cross[guard : n - guard]
+    size = 1.0 / np.maximum((null**2).mean(axis=0), 1.0 / n)
+    return cross[0], np.maximum(np.minimum(size, n - lost), 3.0)
