@@ -28,6 +28,7 @@ from sofa_otel.core.totals import Totals
 from sofa_otel.exporters.collector import Collector, Target
 from sofa_otel.exporters.emit.prometheus import PrometheusEndpoint
 from sofa_otel.exporters.emit.resource import job_resource
+from sofa_otel.exporters.governor import Governor
 from sofa_otel.exporters.registry import select
 
 
@@ -107,7 +108,16 @@ class Observation:
             listeners.append(self._otlp)
             self.writer.update(endpoints=[redactor.text(self.settings.otlp)])
         lateness_ns = int(self.settings.lateness_s * 1e9)
-        self.session = Session(self.writer, self.collectors, target, Ranks(self.rank), self.totals, listeners, lateness_ns)
+        self.session = Session(
+            self.writer,
+            self.collectors,
+            target,
+            Ranks(self.rank),
+            self.totals,
+            listeners,
+            governor=Governor(self.settings.budget),
+            lateness_ns=lateness_ns,
+        )
         self.session.start_collectors()
 
     def begin(self) -> None:

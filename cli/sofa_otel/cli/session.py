@@ -18,13 +18,14 @@ from sofa_otel.cli.ranks import NOBODY, Ranks
 from sofa_otel.core import names
 from sofa_otel.core.batch import EventBatch
 from sofa_otel.core.recording import RecordingWriter
-from sofa_otel.core.records import AnyRecord, CaptureRequest, Iteration
+from sofa_otel.core.records import AnyRecord, CaptureRequest, Detection, Iteration
 from sofa_otel.core.report import CollectorSummary, RunCost
 from sofa_otel.core.run import RunWriter
 from sofa_otel.core.series import ResourceBatch, SeriesTable
 from sofa_otel.core.symbols import Tables
 from sofa_otel.core.totals import Totals
 from sofa_otel.exporters.collector import Collector, Target
+from sofa_otel.exporters.governor import Governor
 from sofa_otel.processors.rank_operator import Output
 from sofa_otel.processors.run.local import LocalRunner
 
@@ -52,6 +53,7 @@ class Session:
         ranks: Resolves process ids.
         totals: Counters behind ``/metrics`` and OTLP.
         listeners: Who else gets the records.
+        governor: Keeps the collectors inside their budget.
         lateness_ns: Allowed lateness of events.
     """
 
@@ -63,6 +65,8 @@ class Session:
         ranks: Ranks,
         totals: Totals,
         listeners: Iterable[Listener] = (),
+        *,
+        governor: Governor | None = None,
         lateness_ns: int = 2_000_000_000,
     ) -> None:
         self.tables = Tables()
@@ -78,7 +82,9 @@ class Session:
         self._recording: RecordingWriter | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._governors: list[Callable[[], Iterable[CaptureRequest]]] = []
+        self._governor = governor
+        self._locked = False
+        self._target_cpu: dict[int, float] = {}
 
     # -- the collectors' sink ------------------------------------------------------------------------------------------------
 
@@ -98,6 +104,7 @@ class Session:
         """Take a batch of resource points."""
         if self._recording is not None:
             self._recording.resources(batch)
+        self._note_cpu(batch)
         for part in self._ranks.route_resources(batch):
             if part.header.rank == NOBODY:
                 continue
@@ -124,10 +131,6 @@ class Session:
         """Keep everything that collectors deliver in ``path``, for replay."""
         self._recording = RecordingWriter(path)
 
-    def govern(self, governor: Callable[[], Iterable[CaptureRequest]]) -> None:
-        """Ask ``governor`` once a second what collectors should shed."""
-        self._governors.append(governor)
-
     def start(self) -> None:
         """Begin polling in the worker thread."""
         self._thread = threading.Thread(target=self._work, name="sofa-session", daemon=True)
@@ -144,8 +147,16 @@ class Session:
             self._recording.close()
         self._handle(self._runner.finish(self._end_ns()))
         self._account()
+        for words in self._governor.shed() if self._governor is not None else ():
+            self.warn(f"given up to keep the cost low: {words}")
         self.writer.update(ranks=self._runner.ranks, world_size=max(self._ranks.world_size, len(self._runner.ranks), 1))
         self.writer.commit()
+
+    def _note_cpu(self, batch: ResourceBatch) -> None:
+        """Remember the newest CPU time of every process of the tree: the budget is a share of it."""
+        for series, value in zip(batch.series.tolist(), batch.value.tolist(), strict=True):
+            if batch.table[series].metric == names.PROCESS_CPU_TIME.name:
+                self._target_cpu[series] = max(value, self._target_cpu.get(series, 0.0))
 
     def _end_ns(self) -> int:
         """Now, where something was watched; in a replay the operators know their last event."""
@@ -187,8 +198,7 @@ class Session:
     def _tick(self) -> None:
         try:
             self._handle(self._runner.on_timer(time.time_ns()))
-            for governor in self._governors:
-                self._route(governor())
+            self._govern()
             self._account()
             self.writer.commit()
         except Exception as error:  # noqa: BLE001 - the run goes on without this second's work
@@ -206,13 +216,26 @@ class Session:
         if out.records:
             self.writer.write(out.records)
             self.totals.add(out.records)
+            self._locked = self._locked or any(isinstance(record, Detection) and record.found for record in out.records)
             for listener in self._listeners:
                 listener.records(out.records)
         for kept in out.kept:
             self.writer.write_raw(kept.batch, kept.iteration)
         self._route(out.requests)
 
+    def _govern(self) -> None:
+        if self._governor is None:
+            return
+        # Until the iterations are found the probe is not shed: it is what finds them, and it keeps a budget of its own.
+        stats = {name: c.stats() for name, c in self._collectors.items() if self._locked or name != "probe"}
+        self._hand(self._governor.observe(time.time_ns(), sum(self._target_cpu.values()), stats))
+
     def _route(self, requests: Iterable[CaptureRequest]) -> None:
+        """The operators' requests, limited to what the governor allows."""
+        governor = self._governor
+        self._hand(request if governor is None or request.source == "*" else governor.note(request) for request in requests)
+
+    def _hand(self, requests: Iterable[CaptureRequest]) -> None:
         for request in requests:
             for name, collector in self._collectors.items():
                 if request.source in ("*", name):
