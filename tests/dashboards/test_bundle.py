@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import WEB
+from page_driver import WEB
 
 ROOT = WEB.parents[4]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import synthetic_reports as synthetic
-from conftest import WEB, Opened
+from page_driver import WEB, Opened
 
 from sofa_otel.core.report import Report
 from sofa_otel.dashboards.report import view

@@ -26,9 +26,19 @@ KINDS: list[Callable[[], Report]] = [
     synthetic.huge,
 ]
 SECTIONS = [
-    "summary", "findings", "time", "iterations", "resources", "distribution", "swarms", "flame", "correlations", "ranks", "movement",
+    "summary",
+    "findings",
+    "time",
+    "iterations",
+    "resources",
+    "distribution",
+    "swarms",
+    "flame",
+    "correlations",
+    "ranks",
+    "movement",
     "collection",
-]  # fmt: skip
+]
 VOID = {"meta", "link", "input", "br", "img"}
 
 

@@ -64,10 +64,13 @@ class Style(NamedTuple):
 
 
 def ansi(color: str) -> int:
-    """The nearest of the 216 terminal colours to ``#rrggbb``."""
+    """The nearest of the 256 terminal colours to ``#rrggbb``: greys from their ramp, others from the cube."""
+    channels = [int(color[at : at + 2], 16) for at in (1, 3, 5)]
+    if max(channels) - min(channels) < 28:
+        return 232 + min(23, max(0, round((sum(channels) / 3 - 8) / 10)))
     steps = (0, 95, 135, 175, 215, 255)
-    cube = [min(range(6), key=lambda step: abs(steps[step] - int(color[at : at + 2], 16))) for at in (1, 3, 5)]
-    return 16 + 36 * cube[0] + 6 * cube[1] + cube[2]
+    red, green, blue = (min(range(6), key=lambda step: abs(steps[step] - channel)) for channel in channels)
+    return 16 + 36 * red + 6 * green + blue
 
 
 def cells(text: str) -> int:
