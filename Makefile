@@ -76,13 +76,13 @@ lint: .venv/.dev  ## ruff, mypy, import contract, no registry host
 	$(BIN)/python tools/check_hosts.py
 
 test: .venv/.dev .venv-demo/.done $(TORCH_ENV)/.done  ## everything but e2e
-	@$(TEST_ENVIRONMENT) $(BIN)/pytest -m "not e2e" $(PYTEST_ARGS)
+	@$(TEST_ENVIRONMENT) $(BIN)/pytest --timeout 600 -m "not e2e" $(PYTEST_ARGS)
 
 e2e: .venv/.dev .venv-demo/.done $(TORCH_ENV)/.done tools  ## real training processes and a browser
-	@$(TEST_ENVIRONMENT) $(BIN)/pytest -m "e2e" $(PYTEST_ARGS)
+	@$(TEST_ENVIRONMENT) $(BIN)/pytest --timeout 600 -m "e2e" $(PYTEST_ARGS)
 
 e2e-full: .venv/.dev .venv-demo/.done $(TORCH_ENV)/.done tools  ## also what takes too long for CI
-	@$(TEST_ENVIRONMENT) $(BIN)/pytest -m e2e $(PYTEST_ARGS)
+	@$(TEST_ENVIRONMENT) $(BIN)/pytest --timeout 600 -m e2e $(PYTEST_ARGS)
 
 bench: .venv/.dev .venv-demo/.done $(TORCH_ENV)/.done  ## the figures of docs/results, short form
 	@export $(TEST_ENVIRONMENT)

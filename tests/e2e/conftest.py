@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from harness import trainers  # noqa: E402
+from harness.bars import TRACEFS  # noqa: E402
 from harness.process import Sofa, wait_for  # noqa: E402
 
 
@@ -54,6 +56,18 @@ def demo_python() -> Path:
 def torch_python() -> Path:
     """Interpreter of a user with torch."""
     return _trainer("torch")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracefs() -> Iterator[None]:
+    """As root, mount what system call events need, where the machine has not; take it away afterwards."""
+    mounted = False
+    if os.geteuid() == 0 and not (TRACEFS / "events").exists():
+        command = ["mount", "-t", "tracefs", "nodev", str(TRACEFS)]
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    yield
+    if mounted:
+        subprocess.run(["umount", str(TRACEFS)], capture_output=True, check=False)
 
 
 @pytest.fixture

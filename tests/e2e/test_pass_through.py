@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select as polling
 import signal
 import sys
 import time
@@ -75,9 +76,14 @@ def test_a_signal_reaches_the_target(sofa, number):
     assert process.returncode == 5
 
 
+def select_ready(descriptor: int) -> bool:
+    """Whether a read would return within a second."""
+    return bool(polling.select([descriptor], [], [], 1.0)[0])
+
+
 def test_ctrl_c_at_a_terminal_still_writes_the_report(sofa, demo_python):
     run = sofa.folder / "run"
-    job = select("numpy-inline", STYLE_JOBS)[0].scaled(20)
+    job = replace(select("numpy-inline", STYLE_JOBS)[0], steps=5000, arguments=("--batch", "2048"))
     command = sofa.command("run", "-o", run, "--port", "0", "--", *job_command(job, demo_python, None))
     pid, terminal = pty.fork()
     if pid == 0:
@@ -86,6 +92,8 @@ def test_ctrl_c_at_a_terminal_still_writes_the_report(sofa, demo_python):
     deadline = time.monotonic() + 120
     pressed = False
     while time.monotonic() < deadline:
+        if not select_ready(terminal):
+            continue
         try:
             part = os.read(terminal, 4096)
         except OSError:
@@ -103,8 +111,7 @@ def test_ctrl_c_at_a_terminal_still_writes_the_report(sofa, demo_python):
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT, text
     assert text.count("KeyboardInterrupt") == 1, text
     assert (run / "report.html").exists()
-    iterations = sofa.report(run)["iterations"]
-    assert iterations["found"], iterations["reason"]
+    assert sofa.report(run)["swarms"]
 
 
 @pytest.mark.parametrize("name", ["numpy-inline", "sklearn-fit", "threadpool-loader", "short-epochs"])
@@ -142,8 +149,8 @@ def test_fork_exec_and_a_shell_in_between(sofa, demo_python):
     done = sofa("run", "-o", run, "--port", "0", "--", sys.executable, "-W", "error", "-c", starter)
     assert done.returncode == 0, done.stderr
     assert done.stdout == sofa.plain(*inner).stdout
-    iterations = sofa.report(run)["iterations"]
-    assert iterations["found"], iterations["reason"]
+    members = {m["function"] for s in sofa.report(run)["swarms"] for m in s["members"]}
+    assert any("<module>" in m for m in members), members
 
 
 def test_nothing_of_ours_is_left_in_a_child_that_outlives_the_target(sofa):
