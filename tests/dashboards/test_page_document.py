@@ -173,3 +173,19 @@ def test_without_jinja2_the_remedy_is_named() -> None:
     folder = synthetic.__file__.rsplit("/", 1)[0]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=True)
     assert done.stdout == "3 run pip install 'sofa-otel[run]'\n"
+
+
+def test_facts_that_hold_nothing_leave_no_empty_heading() -> None:
+    hollow = replace(
+        synthetic.quiet(), communication={"kinds": {}, "collectives": []}, network={"flows": []}, gpu={"devices": []}
+    )
+    page = render_page(hollow)
+    assert "<strong>Nothing to show.</strong>" in page
+    assert "<h3>Network</h3>" not in page
+
+
+def test_a_swarm_beside_the_leading_thread_has_no_trend() -> None:
+    report = synthetic.rich(count=20, swarms=2)
+    beside = replace(report.swarms[0], time_s=0.0, share=0.0, per_iteration_s=0.0, trend=0.0)
+    assert "ran only beside the leading thread" in render_page(replace(report, swarms=[report.swarms[1], beside]))
+    assert view.trend(beside) == "–"

@@ -152,7 +152,7 @@ def _context(report: Report) -> dict[str, Any]:
         "delays": {item.rank: item for item in report.stragglers},
         "top_median": max((rank.duration_s.median for rank in report.iterations.by_rank if rank.duration_s), default=0.0) or 1.0,
         "flamed": any(flame.root.value > 0 for flame in report.flames),
-        "movement": [(title, _tables(body)) for title, body in _movement(report) if body],
+        "movement": [(title, tables) for title, body in _movement(report) if (tables := _tables(body))],
         "schema": report.schema,
     }
 

@@ -123,7 +123,7 @@ class _Writer:
         if slow:
             worst = max(slow, key=lambda item: item.end_ns - item.start_ns)
             size, usual = (worst.end_ns - worst.start_ns) / 1e9, view.median(self.report)
-            times = f", {size / usual:.1f}x the median" if usual else ""
+            times = f", {size / usual:.1f}x the median" if usual and size > 1.2 * usual else ""
             parts[-1] += f" (worst: {noun} {worst.index}, {view.seconds(size)}{times})"
         nest = [
             f"{view.plural(level.count, view.level_noun(level.name))} of {view.seconds(level.period_s)}"
@@ -206,19 +206,20 @@ class _Writer:
         if not swarms:
             yield from self.title("Function swarms", "none: no function was seen often enough")
             return
-        rest = len(swarms) - TOP_SWARMS
-        yield from self.title("Function swarms", f"top {TOP_SWARMS} of {len(swarms)}" if rest > 0 else "")
-        wide = self.width >= 100
+        shown = [swarm for swarm in swarms if swarm.time_s > 0][:TOP_SWARMS] or swarms[:TOP_SWARMS]
+        note = f"top {len(shown)} of {len(swarms)}" if len(swarms) > len(shown) else ""
+        yield from self.title("Function swarms", note)
+        wide = self.width >= 110
         bar, trace = (14, 16) if wide else (8, 0)
         room = self.width - 2 - bar - 1 - 7 - 10 - 9 - (trace + 2 if trace else 0) - 2
         header = f"  {left('', room)} {left('', bar)}{right('share', 7)}{right('each', 10)}{right('trend', 9)}"
         yield self.style.dim(header + ("  over the run" if trace else ""))
         top = max(swarm.share for swarm in swarms) or 1.0
-        for swarm in swarms[:TOP_SWARMS]:
+        for swarm in shown:
             look = view.SWARM_KINDS[swarm.kind]
             line = f"  {left(self.captions[swarm.id], room)} {self.style.bar(swarm.share / top, bar, look.dark)}"
             line += right(view.percent(swarm.share), 7) + right(view.seconds(swarm.per_iteration_s), 10)
-            line += right(view.change(swarm.trend), 9)
+            line += right(view.trend(swarm), 9)
             yield line + (
                 "  " + self.style.dim(self.style.spark(swarm.per_window_s, trace)) if trace and swarm.per_window_s else ""
             )

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from sofa_otel.core import names
 from sofa_otel.core.names import CorrelationStatus, IterationKind, Phase, Resource, Severity, SwarmKind
 from sofa_otel.core.records import Gain
-from sofa_otel.core.report import FindingItem, Report
+from sofa_otel.core.report import FindingItem, Report, Swarm
 
 DASH: Final = "–"
 
@@ -296,7 +296,7 @@ def deciding_figure(finding: FindingItem) -> str:
         return ""
     known = _METRICS.get(finding.metric)
     unit = known.unit if known else ""
-    if finding.metric.endswith(("share", "ratio", "utilization")):
+    if finding.metric.startswith("share_") or finding.metric.endswith(("share", "ratio", "utilization")):
         unit = "1"
     return clean(f"{finding.metric} = {quantity(finding.value, unit)}, compared with {quantity(finding.reference, unit)}")
 
@@ -314,6 +314,11 @@ def verdict(report: Report) -> str:
     if bottleneck is None:
         return f"Nothing stands out: {step}."
     return f"Nothing stands out: {step}, {percent(bottleneck.share)} of the time in {RESOURCES[bottleneck.class_].label}."
+
+
+def trend(swarm: Swarm) -> str:
+    """How a swarm's time in an iteration changed over the run; nothing is said of a swarm without time."""
+    return change(swarm.trend) if swarm.time_s > 0 else DASH
 
 
 def median(report: Report) -> float | None:
