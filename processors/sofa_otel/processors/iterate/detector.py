@@ -20,6 +20,7 @@ from sofa_otel.core.names import IterationKind
 from sofa_otel.core.records import Anomaly, CaptureRequest, Detection, Iteration
 from sofa_otel.core.symbols import Tables
 from sofa_otel.processors.iterate.keys import KeyTable
+from sofa_otel.processors.iterate.learn import Anchors
 from sofa_otel.processors.iterate.levels import LevelChooser
 from sofa_otel.processors.iterate.numbering import Numbering
 from sofa_otel.processors.iterate.phases import Cycle
@@ -27,8 +28,11 @@ from sofa_otel.processors.iterate.plan import Plan, Refusal
 from sofa_otel.processors.iterate.rates import SamplingRate
 from sofa_otel.processors.iterate.sampled import SampledChooser
 from sofa_otel.processors.iterate.settings import DetectorSettings
+from sofa_otel.processors.iterate.tokens import StreamId, TokenWindow
 from sofa_otel.processors.iterate.track import BeatTracker
 from sofa_otel.processors.iterate.trains import TrainStore
+from sofa_otel.processors.iterate.vote import VoteTracker
+from sofa_otel.processors.iterate.voted import VotedChooser
 from sofa_otel.processors.iterate.wraps import WrapStore
 from sofa_otel.processors.iterate.wraptrack import WrapTracker
 
@@ -67,9 +71,12 @@ class IterationDetector:
         self._wraps = WrapStore(self._keys, tables, self._settings.max_keys)
         self._chooser = LevelChooser(self._keys, self._settings)
         self._sampled = SampledChooser(self._keys, self._settings)
+        self._voted = VotedChooser(self._keys, self._settings)
+        self._window = TokenWindow(self._keys, tables, self._settings.window_tokens)
+        self._anchors: Anchors | None = None
         self._rate = SamplingRate(self._settings)
         self._numbering = Numbering(job, rank)
-        self._tracker: BeatTracker | WrapTracker | None = None
+        self._tracker: BeatTracker | WrapTracker | VoteTracker | None = None
         self._refusal = Refusal("")
         self._committed = False
         self._locked_ns = 0
@@ -80,6 +87,7 @@ class IterationDetector:
         self._next_sampled = 0
         self._looked = False
         self._against = 0
+        self._candidate: float | None = None
         self._uncommitted = True
         self._stalled = False
         self._pending: EventBatch | None = None
@@ -153,6 +161,8 @@ class IterationDetector:
         if batch is not None:
             self._store.add(batch, self._settings.max_beats)
             self._wraps.add(batch, _WRAPS)
+            if self._tracker is None or not self._committed or self._tracker.plan.mode == "vote":
+                self._window.add(batch)
         self._now = edge
         if self._tracker is None:
             if batch is not None and edge >= self._next_look:
@@ -174,6 +184,9 @@ class IterationDetector:
         tracker = self._tracker
         if isinstance(tracker, WrapTracker):
             return tracker.advance(self._wraps, now, final=final)
+        if isinstance(tracker, VoteTracker):
+            self._window.only = StreamId(tracker.plan.pid, tracker.plan.tid, tracker.plan.beat) if self._committed else None
+            return tracker.advance(self._window, final=final, forget=self._committed)
         if tracker is None:
             return []
         thread = self._wraps.threads.get((tracker.plan.pid, tracker.plan.tid))
@@ -192,7 +205,21 @@ class IterationDetector:
             if loops and sampled.levels[-1].count < 2 * self._settings.min_cycles_blind and exact.cycles:
                 return exact  # the loop itself will tell soon, and exactly
             return sampled
-        return sampled if sampled.cycles > exact.cycles else exact
+        refused = sampled if sampled.cycles > exact.cycles else exact
+        voting = self._tracker is None or self._tracker.plan.mode == "vote"
+        if voting and self._window.streams and self._voted.due(self._window):
+            voted = self._voted.choose(self._window, now)
+            if not isinstance(voted, Refusal):
+                plan, self._anchors = voted
+                again = self._candidate is not None and abs(np.log(plan.period_ns / self._candidate)) < 0.3
+                self._candidate = plan.period_ns
+                if again:  # twice in a row, the window half as long again: no chance rhythm, no inner loop of the start
+                    return plan
+                voted = Refusal(f"a rhythm of {plan.period_ns / 1e6:.1f} ms in {plan.source} events, not yet confirmed")
+            else:
+                self._candidate = None
+            refused = voted if voted.cycles > refused.cycles or not refused.reason else refused
+        return refused
 
     def _learn(self, now: int, out: DetectorOutput) -> None:
         found = self._choose(now)
@@ -219,7 +246,7 @@ class IterationDetector:
         after = self._tracker.last_ns if self._tracker is not None and self._committed else 0
         kept = self._numbering.held
         self._numbering.drop_held()
-        self._tracker = WrapTracker(plan, after) if plan.mode == "wrap" else BeatTracker(plan, self._keys, after)
+        self._tracker = self._tracker_of(plan, after)
         self._uncommitted = not self._committed
         self._committed = not plan.blind
         cycles = self._advance(now)
@@ -235,6 +262,14 @@ class IterationDetector:
         out.detections.append(self._detection())
         if self._committed:
             self._narrow(plan, out)
+
+    def _tracker_of(self, plan: Plan, after: int) -> BeatTracker | WrapTracker | VoteTracker:
+        if plan.mode == "vote" and self._anchors is not None:
+            return VoteTracker(plan, self._anchors, after)
+        self._window.only = None
+        if not plan.blind:
+            self._window.streams.clear()
+        return WrapTracker(plan, after) if plan.mode == "wrap" else BeatTracker(plan, self._keys, after)
 
     def _doubt(self, now: int, out: DetectorOutput) -> None:
         """Is there something better than the plan? Asked while it is blind, and when its beats stay away."""
@@ -260,6 +295,9 @@ class IterationDetector:
             plan.mode, plan.pid, plan.tid, plan.beat, plan.cut, plan.group,
         )  # fmt: skip
         if same:
+            return
+        if plan.mode == found.mode == "vote" and not 0.7 < found.period_ns / plan.period_ns < 1.4:
+            self._lock(found, now, out)
             return
         exact = sampled and found.mode != "wrap"
         alike = sampled and found.mode == "wrap" and abs(found.period_ns * found.group / (plan.period_ns * plan.group) - 1) < 0.2
@@ -331,6 +369,13 @@ class IterationDetector:
         """Ask for what the tracker needs: the chosen loop, the optimiser's, and own loops that are not faster than a few a step
         (an epoch's end, validation); nothing for sampled stacks, which only know a rate."""
         if plan.mode == "wrap":
+            return
+        if plan.mode == "vote":
+            if plan.source == "perf:syscall" and self._anchors is not None:
+                used = sorted({self._keys.rows[token].function for token in self._window.used(plan.pid, plan.tid)})
+                names = [(name, "syscall", "", 0) for name in used]
+                reason = f"locked on system calls, period {plan.period_ns / 1e6:.1f} ms"
+                out.requests.append(CaptureRequest(source="perf_syscalls", mode="narrow", pid=plan.pid, names=names, reason=reason))
             return
         rows = {plan.beat: 0, **dict.fromkeys(plan.markers[:4], 0)}
         mine = self._store.of_thread(plan.pid, plan.tid)

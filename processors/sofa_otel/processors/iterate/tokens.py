@@ -1,0 +1,165 @@
+"""TokenWindow: anonymous streams (system calls, ops, spans, kernels) as token sequences, a sequence a thread or device stream.
+
+What an event *is* becomes a small number: a system call's name (futex split into wait and wake), an op, a span, a kernel without its
+template arguments. Return values, sizes and scheduling are left out; they only add noise. Runs of one token count once, so that a
+retry loop does not stretch the distance between what repeats.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sofa_otel.core.batch import EventBatch
+from sofa_otel.core.kinds import Kind
+from sofa_otel.core.symbols import Symbol, Tables
+from sofa_otel.processors.iterate.keys import KeyTable
+
+SYSCALL: Final = 0
+OP: Final = 1
+DEVICE: Final = 2
+SOURCES: Final = ("syscall", "op", "kernel")
+_FAMILY: Final = {
+    Kind.SYSCALL: SYSCALL, Kind.CPU_OP: OP, Kind.SPAN: OP, Kind.COLLECTIVE: OP, Kind.GPU_RUNTIME: OP,
+    Kind.GPU_KERNEL: DEVICE, Kind.GPU_COPY: DEVICE,
+}  # fmt: skip
+_NUMBERED_MARK: Final = re.compile(r"^(ProfilerStep|iteration|step|iter)[ _]?#\s*\d+$", re.I)
+_ARGUMENTS: Final = re.compile(r"<.*>|\(.*\)|#\s*\d+$|0x[0-9a-f]+")
+
+
+class StreamId(NamedTuple):
+    """A thread, or a stream of a device."""
+
+    pid: int
+    tid: int
+    family: int
+
+
+class Stream:
+    """Tokens of one stream: ``token u32``, ``time_ns i64`` (end of the event), runs collapsed."""
+
+    __slots__ = ("_chunks", "_times", "_tokens", "base", "last", "size")
+
+    def __init__(self) -> None:
+        self._tokens: NDArray[np.uint32] = np.empty(0, np.uint32)
+        self._times: NDArray[np.int64] = np.empty(0, np.int64)
+        self._chunks: list[tuple[NDArray[np.uint32], NDArray[np.int64]]] = []
+        self.base = 0  # tokens dropped in front
+        self.last = -1
+        self.size = 0
+
+    def extend(self, tokens: NDArray[np.uint32], times: NDArray[np.int64]) -> None:
+        """Append in order of time."""
+        keep = np.concatenate([[int(tokens[0]) != self.last], tokens[1:] != tokens[:-1]])
+        self.last = int(tokens[-1])
+        self._chunks.append((tokens[keep], times[keep]))
+        self.size += int(keep.sum())
+
+    def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """All tokens and times."""
+        if self._chunks:
+            self._tokens = np.concatenate([self._tokens, *(tokens for tokens, _ in self._chunks)])
+            self._times = np.concatenate([self._times, *(times for _, times in self._chunks)])
+            self._chunks = []
+        return self._tokens, self._times
+
+    def drop(self, keep: int) -> None:
+        """Keep the newest ``keep`` tokens."""
+        tokens, times = self.arrays()
+        gone = max(0, len(tokens) - keep)
+        if gone:
+            self._tokens, self._times = tokens[gone:].copy(), times[gone:].copy()
+            self.base += gone
+            self.size -= gone
+
+    def state(self) -> list[Any]:
+        """Plain values."""
+        tokens, times = self.arrays()
+        return [self.base, self.last, tokens.astype("<u4").tobytes(), times.astype("<i8").tobytes()]
+
+    @classmethod
+    def restored(cls, state: list[Any]) -> Stream:
+        """Inverse of :meth:`state`."""
+        stream = cls()
+        stream.base, stream.last = state[0], state[1]
+        stream._tokens = np.frombuffer(state[2], "<u4").astype(np.uint32)
+        stream._times = np.frombuffer(state[3], "<i8").astype(np.int64)
+        stream.size = len(stream._tokens)
+        return stream
+
+
+class TokenWindow:
+    """Streams of one rank, bounded together.
+
+    Args:
+        keys: Local numbers (a token is one).
+        tables: Tables of the batches.
+        most: Tokens kept over all streams.
+    """
+
+    def __init__(self, keys: KeyTable, tables: Tables, most: int) -> None:
+        self._keys = keys
+        self._tables = tables
+        self._most = most
+        self._token_of: dict[tuple[int, int], int] = {}
+        self.streams: dict[StreamId, Stream] = {}
+        self.only: StreamId | None = None
+
+    def add(self, batch: EventBatch) -> None:
+        """Take the rows that make tokens; once ``only`` is set, just that stream's."""
+        kinds = batch.kind
+        family = _FAMILIES[kinds]
+        rows = np.flatnonzero(family >= 0)
+        if not rows.size:
+            return
+        name, sub = batch.name[rows].astype(np.int64), np.where(kinds[rows] == Kind.SYSCALL, batch.subkind[rows], 0).astype(np.int64)
+        code = name * 4 + sub
+        values, inverse = np.unique(code, return_inverse=True)
+        numbers = np.array([self._token(int(value)) for value in values], np.int64)[inverse]
+        good = numbers >= 0
+        rows, numbers = rows[good], numbers[good]
+        stream_of = (batch.pid[rows].astype(np.uint64) << np.uint64(34)) | (batch.tid[rows].astype(np.uint64) << np.uint64(2))
+        stream_of |= family[rows].astype(np.uint64)
+        ends = batch.end_ns
+        for key in np.unique(stream_of).tolist():
+            stream_id = StreamId(int(key >> 34), int(key >> 2) & 0xFFFFFFFF, int(key & 3))
+            if self.only is not None and stream_id != self.only:
+                continue
+            at = stream_of == key
+            self.streams.setdefault(stream_id, Stream()).extend(numbers[at].astype(np.uint32), ends[rows[at]])
+        self._bound()
+
+    def used(self, pid: int, tid: int) -> list[int]:
+        """Tokens of a thread's system calls."""
+        stream = self.streams.get(StreamId(pid, tid, SYSCALL))
+        return np.unique(stream.arrays()[0]).tolist() if stream is not None else []
+
+    def _bound(self) -> None:
+        total = sum(stream.size for stream in self.streams.values())
+        if total <= self._most:
+            return
+        if len(self.streams) > 64:
+            for stream_id in sorted(self.streams, key=lambda i: self.streams[i].size)[: len(self.streams) - 48]:
+                del self.streams[stream_id]
+        for stream in self.streams.values():
+            stream.drop(max(256, stream.size // 2))
+
+    def _token(self, code: int) -> int:
+        found = self._token_of.get((code >> 2, code & 3))
+        if found is None:
+            symbol = self._tables.symbols[code >> 2]
+            if _NUMBERED_MARK.match(symbol.function):
+                found = -1
+            else:
+                plain = _ARGUMENTS.sub("", symbol.function) or symbol.function
+                found = self._keys.intern(Symbol(plain, symbol.module, code & 3))
+            self._token_of[code >> 2, code & 3] = found
+        return found
+
+
+_FAMILIES: Final[NDArray[np.int8]] = np.full(256, -1, np.int8)
+for _kind, _number in _FAMILY.items():
+    _FAMILIES[_kind] = _number
