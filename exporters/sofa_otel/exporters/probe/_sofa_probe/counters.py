@@ -7,6 +7,7 @@ import os
 import time
 
 from _sofa_probe import wire
+from _sofa_probe.descriptors import close_quietly, opened
 
 INTERVAL_NS = 1000000000
 MAX_BYTES = 4096
@@ -28,8 +29,8 @@ class Counters:
         self.pid, self._link = pid, link
         self._next = 0
         self._out = []
-        self._files = [("self/" + name, "/proc/self/" + name) for name in PROCESS] + _cgroup_files()
-        self._tasks = 0
+        files = [("self/" + name, "/proc/self/" + name) for name in PROCESS] + _cgroup_files()
+        self._files = [(name, opened(path)) for name, path in files]
 
     def tick(self, now):
         """Read everything when a second has passed."""
@@ -37,12 +38,11 @@ class Counters:
             return
         self._next = now + INTERVAL_NS
         found = []
-        for name, path in list(self._files):
-            text = _read(path)
-            if text is None:
-                self._files.remove((name, path))
-            else:
-                found.append((name, text))
+        for name, fd in self._files:
+            try:
+                found.append((name, os.pread(fd, MAX_BYTES, 0).decode("utf-8", "replace")))
+            except OSError:
+                continue
         try:
             found.append(("affinity", str(len(os.sched_getaffinity(0)))))
         except (AttributeError, OSError):
@@ -66,7 +66,10 @@ class Counters:
         return []
 
     def close(self):
-        """Nothing stays open."""
+        """Release descriptors."""
+        files, self._files = self._files, []
+        for _, fd in files:
+            close_quietly(fd)
 
     abandon = close
 

@@ -7,6 +7,8 @@ everything else is done.
 import _socket
 import os
 
+from _sofa_probe.descriptors import close_quietly, opened
+
 UNKNOWN, ON_CPU, LOCK, GIL, DISK, NETWORK, IPC, SLEEP, CHILD, OTHER = range(10)
 """As ``sofa_otel.core.kinds.Wait`` (a test compares them)."""
 
@@ -60,10 +62,7 @@ class Kernel:
 
     def open(self, tid):
         """Descriptor for :meth:`state`, -1 where the kernel does not offer it."""
-        try:
-            return os.open("/proc/self/task/%d/syscall" % tid, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return -1
+        return opened("/proc/self/task/%d/syscall" % tid)
 
     def state(self, fd, now):
         """A Wait value or WANTS_GIL for the thread behind ``fd``."""
@@ -113,7 +112,7 @@ class Kernel:
         """First descriptor of a ``poll`` array in our own memory."""
         try:
             if self._memory is None:
-                self._memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+                self._memory = opened("/proc/self/mem")
             return int.from_bytes(os.pread(self._memory, 4, address), "little")
         except (OSError, OverflowError):
             return 0xFFFFFFFF
@@ -129,15 +128,6 @@ class Kernel:
         if self._memory is not None:
             close_quietly(self._memory)
             self._memory = None
-
-
-def close_quietly(fd):
-    """Close a descriptor of ours that the program may have closed before."""
-    try:
-        if os.readlink("/proc/self/fd/%d" % fd).startswith("/proc/"):
-            os.close(fd)
-    except OSError:
-        pass
 
 
 def _kind_of(fd):

@@ -9,9 +9,10 @@ import _socket
 import os
 from collections import deque
 
+from _sofa_probe.descriptors import raised
+
 QUEUE_BYTES = 4 << 20
 RETRY_NS = (1000000000, 2000000000, 4000000000, 8000000000, 15000000000, 30000000000)
-FIRST_FD = 400
 
 
 class Link:
@@ -155,13 +156,5 @@ class Link:
 
 
 def _out_of_the_way(made):
-    """The same socket at a high descriptor number, so that the program's own numbers stay what they were."""
-    try:
-        import fcntl
-
-        high = fcntl.fcntl(made.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
-    except (ImportError, OSError):
-        return made
-    moved = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, high)
-    made.close()
-    return moved
+    """The same socket at a high descriptor number."""
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, raised(made.detach()))

@@ -3,6 +3,7 @@
 import time
 
 from _sofa_probe import kernel
+from _sofa_probe.descriptors import close_quietly
 from _sofa_probe.tables import threads_by_ident
 
 MAX_THREADS = 128
@@ -73,7 +74,7 @@ class Threads:
         except OSError:
             tid = 0 if thread.main else threads_by_ident().get(ident) or 0
             if thread.fd is not None and thread.fd >= 0:
-                kernel.close_quietly(thread.fd)
+                close_quietly(thread.fd)
             pending, seen = thread.pending, thread.seen
             thread.__init__(tid if tid != thread.tid else 0, thread.main)
             thread.pending, thread.seen = pending, seen
@@ -101,7 +102,7 @@ class Threads:
     def _drop(self, ident):
         thread = self.by_ident.pop(ident)
         if thread.fd is not None and thread.fd >= 0:
-            kernel.close_quietly(thread.fd)
+            close_quietly(thread.fd)
             thread.fd = None
         return thread
 
