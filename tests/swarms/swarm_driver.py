@@ -89,6 +89,7 @@ def assert_exact(run: Run) -> None:
         wall = b.end_ns - b.start_ns
         assert sum(b.phase_ns.values()) == wall
         assert sum(b.exposed_ns.values()) == wall
+        assert sum(b.waits_ns.values()) == wall
         assert swarm_ns[b.iteration] == wall
         assert min([*b.phase_ns.values(), *b.exposed_ns.values()]) >= 0
 

@@ -153,6 +153,7 @@ def test_what_a_sample_waits_for(frames: tuple[planted.Frame, ...], wait: Wait, 
     batch = planted.samples(tables, [(t, where, wait) for t in range(START + MS, START + 2_000 * MS, 10 * MS)], 10 * MS)
     run = Run(tables, [batch], planted.iterations(20))
     assert set(run.exposed_ns()) == {resource}
+    assert {name for b in run.breakdowns for name in b.waits_ns} == {wait.name.lower()}
 
 
 def test_cpu_time_is_split_into_user_and_system_by_the_counters() -> None:

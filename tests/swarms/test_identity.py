@@ -120,9 +120,9 @@ def test_equal_frames_in_different_surroundings_are_two_swarms() -> None:
 
 def test_catalogue_is_saved_and_loaded() -> None:
     catalogue = Catalogue()
-    ids = catalogue.resolve([Candidate("m!f", "m!main", sketch_of({"m!f"}), ""), Candidate("m!g", "m!main", (), "")])
+    ids = catalogue.resolve([Candidate("m!f", "m!main", sketch_of({"m!f"})), Candidate("m!g", "m!main", ())])
     again = Catalogue.from_bytes(catalogue.to_bytes())
-    assert again.resolve([Candidate("m!g", "m!main", (), ""), Candidate("m!f", "m!loop", sketch_of({"m!f"}), "")]) == ids[::-1]
+    assert again.resolve([Candidate("m!g", "m!main", ()), Candidate("m!f", "m!loop", sketch_of({"m!f"}))]) == ids[::-1]
     assert ids[0] == swarm_id("m!f")
     assert again.to_bytes() != b""
 
@@ -136,7 +136,7 @@ def test_a_broken_catalogue_is_an_input_error_that_names_the_file(data: bytes) -
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xy"), st.sets(st.sampled_from("klmnop"))), max_size=20))
 def test_ids_of_one_cut_are_distinct_and_repeatable(groups: list[tuple[str, str, set[str]]]) -> None:
     candidates = [
-        Candidate(key, host, sketch_of(members), "") for key, host, members in {(k, h): (k, h, m) for k, h, m in groups}.values()
+        Candidate(key, host, sketch_of(members)) for key, host, members in {(k, h): (k, h, m) for k, h, m in groups}.values()
     ]
     catalogue = Catalogue()
     ids = catalogue.resolve(candidates)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sofa_otel.core.batch import EventBatch
-from sofa_otel.core.kinds import Kind
+from sofa_otel.core.kinds import Kind, Wait
 from sofa_otel.core.records import Iteration, PhaseBreakdown, StackProfile, SwarmInfo, SwarmWindow
 from sofa_otel.core.series import ResourceBatch
 from sofa_otel.core.symbols import Tables
@@ -29,6 +29,7 @@ from sofa_otel.processors.group.grouper import Grouper
 
 OUTSIDE: Final = -1
 _AHEAD_NS: Final = 1_000_000_000
+_WAITS: Final = tuple(wait.name.lower() for wait in Wait)
 _LONG_AGO: Final = -(1 << 62)
 
 Records = list[SwarmWindow | PhaseBreakdown | SwarmInfo]
@@ -57,6 +58,8 @@ class Attributor:
         self._pending: Records = []
         self._told: dict[str, tuple[object, ...]] = {}
         self._generation = -1
+        self._started = False
+        self._reported = False
         self._seen: dict[int, tuple[int, int]] = {}
 
     def feed(self, batch: EventBatch, until_ns: int) -> None:
@@ -64,6 +67,7 @@ class Attributor:
         self._rows.append(batch, self._grouper.feed(batch))
         if self._rows.compact():
             columns = self._rows.columns()
+            self._reported = True
             self._pending += self._outside(columns, int(columns["at"][len(columns["at"]) // 2]))
             self._rows.drop_before(self._done_ns)
 
@@ -105,6 +109,10 @@ class Attributor:
         if not windows:
             return out
         columns = self._rows.columns()
+        if not self._started:
+            self._started = True
+            self._grouper.restart(take(columns, columns["at"] >= windows[0].start_ns), keep_ids=self._reported)
+            self._reported = True
         at, hi = columns["at"], columns["hi"]
         first = 0
         for window in windows:
@@ -155,6 +163,8 @@ class Attributor:
         np.add.at(phase, split.phase, split.time_ns)
         exposed = np.zeros(len(RESOURCES), np.int64)
         np.add.at(exposed, split.resource, split.time_ns)
+        waits = np.zeros(len(_WAITS), np.int64)
+        np.add.at(waits, np.minimum(split.wait, len(_WAITS) - 1), split.time_ns)
         return PhaseBreakdown(
             job=self._job,
             rank=self._rank,
@@ -164,6 +174,7 @@ class Attributor:
             end_ns=window.end_ns,
             phase_ns={one: int(ns) for one, ns in zip(PHASES, phase, strict=True) if ns},
             exposed_ns={one: int(ns) for one, ns in zip(RESOURCES, exposed, strict=True) if ns},
+            waits_ns={one: int(ns) for one, ns in zip(_WAITS, waits, strict=True) if ns},
             overlapped_ns={RESOURCES[code]: ns for code, ns in sorted(busy.items()) if ns},
         )
 
@@ -188,7 +199,7 @@ class Attributor:
         return out
 
     def _changed_infos(self) -> list[SwarmInfo]:
-        if self._generation == self._grouper.generation:
+        if self._generation == self._grouper.generation or not self._reported:
             return []
         self._generation = self._grouper.generation
         out = []

@@ -67,11 +67,15 @@ class Facts(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Leader time of a window in cells, all ``i64`` of equal length; ``time_ns`` sums to the window's length."""
+    """Leader time of a window in cells, all ``i64`` of equal length; ``time_ns`` sums to the window's length.
+
+    ``wait`` is :class:`~sofa_otel.core.kinds.Wait` of the sample behind a cell, 0 where there was none.
+    """
 
     node: Ints
     phase: Ints
     resource: Ints
+    wait: Ints
     time_ns: Ints
 
 
@@ -79,6 +83,7 @@ class _Part(NamedTuple):
     node: Ints
     phase: Ints
     resource: Ints
+    wait: Ints
     weight: NDArray[np.float64]
 
 
@@ -114,7 +119,9 @@ def split_window(window: Window, lead: Columns, device: Columns, facts: Facts) -
     part = _on_device(part, window, device, facts) if len(device["at"]) else part
     phase = _by_kind(part.phase, window.kind)
     time_ns = to_exact(part.weight, window.end_ns - window.start_ns)
-    return _split_cpu(Split(part.node, phase, part.resource, time_ns), facts.cpu.system_share(window.start_ns, window.end_ns))
+    return _split_cpu(
+        Split(part.node, phase, part.resource, part.wait, time_ns), facts.cpu.system_share(window.start_ns, window.end_ns)
+    )
 
 
 def _by_samples(window: Window, samples: Columns, axis: Timeline, hook_nodes: Ints, facts: Facts) -> _Part:
@@ -130,13 +137,13 @@ def _by_samples(window: Window, samples: Columns, axis: Timeline, hook_nodes: In
     sample_phase = phase_under(label, facts.tree.phase[node].astype(np.int64), facts.tree.strength[node])
     communication = facts.tree.communication[node] | (label % 2 == 1)
     resource = exposed_resource(sample_phase, samples["subkind"], communication, distributed=facts.tree.distributed)
-    parts = [_Part(node, sample_phase, resource, weight)]
+    parts = [_Part(node, sample_phase, resource, samples["subkind"].astype(np.int64), weight)]
     for one, row in zip(*np.unique(label[::-1], return_index=True), strict=True):
         facts.seen[int(one)] = (int(node[-1 - row]), int(samples["subkind"][-1 - row]))
     unseen = np.flatnonzero((target > 0) & (covered == 0)).tolist()
     parts += [_without_sample(one, target[one], axis, samples, hook_nodes, facts) for one in unseen]
     if idle > 0:
-        parts.append(_Part(_one(ROOT), _one(UNKNOWN), _one(IDLE), np.array([idle])))
+        parts.append(_Part(_one(ROOT), _one(UNKNOWN), _one(IDLE), _one(0), np.array([idle])))
     return _join(parts)
 
 
@@ -168,7 +175,7 @@ def _without_sample(label: int, length: float, axis: Timeline, samples: Columns,
     phase = phase_under(_one(label), facts.tree.phase[one].astype(np.int64), facts.tree.strength[one])
     communication = facts.tree.communication[one] | (label % 2 == 1)
     resource = exposed_resource(phase, np.array([wait], np.uint8), communication, distributed=facts.tree.distributed)
-    return _Part(one, phase, resource, np.array([length]))
+    return _Part(one, phase, resource, _one(wait), np.array([length]))
 
 
 def _by_intervals(window: Window, rows: Columns, axis: Timeline, facts: Facts) -> _Part:
@@ -194,7 +201,7 @@ def _by_intervals(window: Window, rows: Columns, axis: Timeline, facts: Facts) -
     resource[kind == Kind.DISK] = DISK
     resource[kind == Kind.NET] = NETWORK
     resource[facts.tree.communication[node] | (label % 2 == 1)] = COMMUNICATION
-    part = _Part(node, phase, resource, weight)
+    part = _Part(node, phase, resource, np.zeros(len(node), np.int64), weight)
     return _uncovered(part, found < 0, window, facts)
 
 
@@ -208,7 +215,9 @@ def _uncovered(part: _Part, bare: NDArray[np.bool_], window: Window, facts: Fact
     # Between the system calls of a thread it computes, unless counters say otherwise or nothing at all is known.
     guess = 0.0 if bare.all() else 1.0
     busy = guess if seconds is None else min(1.0, sum(seconds) * 1e9 / length)
-    idle = _Part(part.node[bare], part.phase[bare], np.full(int(bare.sum()), IDLE), part.weight[bare] * (1 - busy))
+    idle = _Part(
+        part.node[bare], part.phase[bare], np.full(int(bare.sum()), IDLE), part.wait[bare], part.weight[bare] * (1 - busy)
+    )
     weight = np.where(bare, part.weight * busy, part.weight)
     return _join([part._replace(weight=weight), idle])
 
@@ -226,7 +235,7 @@ def _on_device(part: _Part, window: Window, device: Columns, facts: Facts) -> _P
     for resource, share in busy.items():
         if share:
             w = part.weight[waiting] * given * share / total
-            parts.append(_Part(part.node[waiting], part.phase[waiting], np.full(len(w), resource), w))
+            parts.append(_Part(part.node[waiting], part.phase[waiting], np.full(len(w), resource), part.wait[waiting], w))
     return _join(parts)
 
 
@@ -265,6 +274,7 @@ def _split_cpu(split: Split, system: float) -> Split:
         np.concatenate([split.node, split.node[extra]]),
         np.concatenate([split.phase, split.phase[extra]]),
         np.concatenate([split.resource, np.full(len(extra), CPU_SYSTEM)]),
+        np.concatenate([split.wait, split.wait[extra]]),
         np.concatenate([split.time_ns - part, part[extra]]),
     )
 
@@ -278,5 +288,6 @@ def _join(parts: list[_Part]) -> _Part:
         np.concatenate([p.node for p in parts]),
         np.concatenate([p.phase for p in parts]),
         np.concatenate([p.resource for p in parts]),
+        np.concatenate([p.wait for p in parts]),
         np.concatenate([p.weight for p in parts]),
     )

@@ -15,7 +15,8 @@ _MODULES: Final = frozenset({
     "_frozen_importlib", "_frozen_importlib_external", "frozen importlib._bootstrap", "multiprocessing.spawn",
     "multiprocessing.popen_fork", "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver",
     "multiprocessing.forkserver", "multiprocessing.context", "multiprocessing.process", "concurrent.futures.process",
-    "concurrent.futures.thread", "torch.utils._contextlib", "torch.autograd.profiler", "torch._ops", "torch._dynamo.eval_frame", "torch._compile",
+    "concurrent.futures.thread", "torch.utils._contextlib",
+    "torch.autograd.profiler", "torch._ops", "torch._dynamo.eval_frame", "torch._compile",
     "torch.distributed.c10d_logger", "torch.multiprocessing.spawn", "sklearn.base", "sklearn.utils._param_validation",
     "asyncio.runners", "asyncio.events", "asyncio.base_events", "joblib.parallel", "sitecustomize",
 })  # fmt: skip
@@ -76,6 +77,8 @@ def is_boilerplate(key: FrameKey) -> bool:
     if key.module in _MODULES or (key.module, key.function) in _FUNCTIONS or key.function.endswith(_COMPREHENSIONS):
         return True
     if key.file:
+        if key.module.startswith("_sofa_probe"):
+            return True
         if key.function.rsplit(".", 1)[-1] in _WRAPPERS and (".<locals>." in key.function or "." not in key.function):
             return True
         return "importlib._bootstrap" in key.file

@@ -1,9 +1,9 @@
 """The catalogue: why a swarm has the same id in the next window, the next run and the next release.
 
-Identity is decided once, when a swarm first appears: a 64-bit content hash of its frame key. From then on a swarm is
-*recognised*: the same node as in the last cut, else the same frame key (and the same surroundings where several share it), else
-the most similar set of member functions (MinHash estimate of Jaccard ≥ .6, one to one), else it is new. Saved as JSON, it
-carries ids into later runs.
+Identity is content: a 64-bit hash of the swarm's frame key. A swarm is *recognised* by its frame key (and the same surroundings
+where several share it); against the catalogue of earlier runs also, where the key is not known, by the most similar set of member
+functions (MinHash estimate of Jaccard ≥ .6, one to one), so that a renamed function keeps its id. Saved as JSON, it carries ids
+into later runs.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ OTHER_ID: Final = swarm_id("sofa", "other")
 
 
 class Candidate(NamedTuple):
-    """A group of the current cut that needs an id; ``previous`` is the id its node had in the last cut, or empty."""
+    """A group of the current cut that needs an id."""
 
     key: str
     host: str
     sketch: tuple[int, ...]
-    previous: str
 
 
 class Entry(msgspec.Struct):
@@ -72,6 +71,8 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._loaded: frozenset[str] = frozenset()
+        self._aliases: dict[tuple[str, str], str] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -89,24 +90,26 @@ class Catalogue:
             ids[position] = swarm
             taken.add(swarm)
 
-        for i, one in enumerate(candidates):
-            if one.previous in self._entries and one.previous not in taken:
-                give(i, one.previous)
         exact = {(entry.key, entry.host): entry.id for entry in self._entries.values()}
+        exact |= {place: swarm for place, swarm in self._aliases.items() if swarm in self._entries}
         for i, one in enumerate(candidates):
             found = exact.get((one.key, one.host))
             if not ids[i] and found is not None and found not in taken:
                 give(i, found)
         self._by_key(candidates, ids, taken)
         self._by_similarity(candidates, ids, taken)
-        twice = Counter(one.key for one in candidates)
         for i, one in enumerate(candidates):
             if not ids[i]:
-                give(i, self._new_id(one, taken, plain=twice[one.key] == 1))
+                give(i, self._new_id(one, taken))
         for one, swarm in zip(candidates, ids, strict=True):
             self._remember(one, swarm)
         self._trim(taken)
         return ids
+
+    def forget(self, swarms: set[str]) -> None:
+        """Drop swarms that this run made (not those that were loaded)."""
+        for swarm in swarms - self._loaded:
+            self._entries.pop(swarm, None)
 
     def _by_key(self, candidates: list[Candidate], ids: list[str], taken: set[str]) -> None:
         by_key: dict[str, list[str]] = {}
@@ -126,16 +129,21 @@ class Catalogue:
             for i, one in enumerate(candidates)
             if not ids[i]
             for entry in self._entries.values()
-            if entry.id not in taken and (score := similarity(one.sketch, entry.sketch)) >= SIMILAR
+            if entry.id in self._loaded and entry.id not in taken and (score := similarity(one.sketch, entry.sketch)) >= SIMILAR
         )
         for _, swarm, i in pairs:
             if not ids[i] and swarm not in taken:
                 ids[i] = swarm
                 taken.add(swarm)
+                self._aliases[candidates[i].key, candidates[i].host] = swarm
 
-    def _new_id(self, one: Candidate, taken: set[str], *, plain: bool) -> str:
-        choices = [swarm_id(one.key)] if plain else []
-        choices += [swarm_id(one.key, one.host), *(swarm_id(one.key, one.host, str(n)) for n in range(MAX_ENTRIES + 64))]
+    def _new_id(self, one: Candidate, taken: set[str]) -> str:
+        """The largest swarm of a name has the id of the name alone, so that others coming and going do not change it."""
+        choices = [
+            swarm_id(one.key),
+            swarm_id(one.key, one.host),
+            *(swarm_id(one.key, one.host, str(n)) for n in range(MAX_ENTRIES + 64)),
+        ]
         return next(swarm for swarm in choices if swarm not in taken and swarm not in self._entries)
 
     def _remember(self, one: Candidate, swarm: str) -> None:
@@ -173,4 +181,5 @@ class Catalogue:
         out = cls()
         for entry in document.swarms[-MAX_ENTRIES:]:
             out._entries[entry.id] = entry
+        out._loaded = frozenset(out._entries)
         return out

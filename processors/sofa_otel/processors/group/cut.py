@@ -32,9 +32,10 @@ class Group(NamedTuple):
     """A swarm-to-be.
 
     Attributes:
-        key: Frame it is named after.
+        key: Innermost frame of its chain: where the time goes.
         host: Key of the opened frame around it; tells equal keys apart.
-        top: Outermost frame of its chain (equal to ``key`` when there is no chain).
+        top: Outermost frame of its chain (equal to ``key`` when there is no chain). Identity is taken from it: how far a
+            chain reaches inwards depends on a few samples, and where the cut went through it on a few per cent.
         nodes: Nodes whose subtrees (down to the next group) belong to it.
         share: Largest share over the facets.
     """
@@ -44,6 +45,11 @@ class Group(NamedTuple):
     top: FrameKey
     nodes: tuple[int, ...]
     share: float
+
+    @property
+    def around(self) -> FrameKey:
+        """What tells it apart from a swarm of the same top: the end of its chain, else the opened frame it is called from."""
+        return self.host if self.top.identity == self.key.identity else self.key
 
 
 class Cut(NamedTuple):
@@ -116,7 +122,7 @@ def _cut_once(tree: CallTree, shares: NDArray[np.float64], floor: float, before:
             anchors[line] = _Anchor(tree.keys[line], tree.keys[node], float(share[line]))
         hosts[node] = tree.keys[parent[node]]
     _keep_rest(tree, shares, floor, visit, anchors, hosts)
-    return _collect(tree, share, shares, anchors, frozenset(visit), floor, limit)
+    return _collect(tree, share, shares, anchors, frozenset(visit), before, floor, limit)
 
 
 def _children(parent: NDArray[np.int32], share: NDArray[np.float64], least: float) -> dict[int, list[int]]:
@@ -198,6 +204,7 @@ def _collect(
     shares: NDArray[np.float64],
     anchors: dict[int, _Anchor],
     opened: frozenset[int],
+    before: Cut,
     floor: float,
     limit: int,
 ) -> Cut:
@@ -206,10 +213,11 @@ def _collect(
     for node in sorted(anchors):
         anchor = anchors[node]
         members.setdefault((anchor.key.identity, anchor.host.identity), []).append(node)
+    tops = {group.nodes[0]: group.top for group in before.groups}
     groups = []
     for nodes in members.values():
         first = anchors[nodes[0]]
-        top = _chain_top(tree, share, nodes[0], opened)
+        top = _chain_top(tree, share, nodes[0], opened, tops)
         groups.append(Group(first.key, first.host, top, tuple(nodes), sum(anchors[node].share for node in nodes)))
     groups += _modules(tree, shares, anchors, opened, floor)
     groups.sort(key=lambda group: (-group.share, group.key.identity, group.host.identity))
@@ -225,16 +233,29 @@ def _collect(
         nearest = further
 
 
-def _chain_top(tree: CallTree, share: NDArray[np.float64], node: int, opened: frozenset[int]) -> FrameKey:
-    """Outermost caller that does little else: what a person looks for in the program. Not the program itself."""
-    parent = tree.parent
+def _chain_top(
+    tree: CallTree, share: NDArray[np.float64], node: int, opened: frozenset[int], before: dict[int, FrameKey]
+) -> FrameKey:
+    """Outermost caller that does little else: what a person looks for in the program. Not the program itself.
+
+    With hysteresis: the last answer stays as long as it is right within a margin.
+    """
     if node in opened or tree.keys[node].line:
         return tree.keys[node]
-    while parent[parent[node]] != ROOT and share[node] >= CHAIN * share[parent[node]]:
-        if tree.keys[parent[node]].function in _PROGRAM:
-            break
+    loose, usual, strict = (_climb(tree, share, node, threshold) for threshold in (CHAIN - 0.1, CHAIN, CHAIN + 0.05))
+    last = before.get(node)
+    return last if last is not None and last in [tree.keys[one] for one in loose[len(strict) - 1 :]] else tree.keys[usual[-1]]
+
+
+def _climb(tree: CallTree, share: NDArray[np.float64], node: int, threshold: float) -> list[int]:
+    parent = tree.parent
+    out = [node]
+    while parent[parent[node]] != ROOT and share[node] >= threshold * share[parent[node]]:
         node = int(parent[node])
-    return tree.keys[node]
+        if tree.keys[node].function in _PROGRAM:
+            break
+        out.append(node)
+    return out
 
 
 def _modules(

@@ -6,7 +6,8 @@ Rows map to tree nodes by an integer look-up and nodes to swarms by another. The
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ HALF_LIFE_S: Final = 60.0
 GRID_NS: Final = 1_000_000_000
 _EAGER: Final = 16
 _SLOW: Final = 4
+_FORGET: Final = 1e-3
+_NEWS: Final = 0.02
+"""A cut is out of date when this share of the weight is in nodes that it does not know."""
 _MAX_INDEX: Final = 1_024
 
 IGNORED: Final = -1
@@ -35,10 +39,12 @@ IGNORED: Final = -1
 
 _SAMPLES = (Kind.PYTHON_SAMPLE, Kind.CPU_SAMPLE)
 _FACET_OF_KIND = np.full(256, -1, np.int8)
+_FACET_OF_KIND[[Kind.PYTHON_SAMPLE, Kind.CPU_SAMPLE]] = LEADER
 _FACET_OF_KIND[[Kind.GPU_KERNEL, Kind.GPU_COPY]] = DEVICE
-_FACET_OF_KIND[[Kind.SYSCALL, Kind.CPU_OP, Kind.GPU_RUNTIME, Kind.GPU_SYNC, Kind.COLLECTIVE, Kind.NET, Kind.DISK, Kind.SPAN]] = (
-    HOST
-)
+_HOST_KINDS = (
+    Kind.SYSCALL, Kind.CPU_OP, Kind.GPU_RUNTIME, Kind.GPU_SYNC, Kind.COLLECTIVE, Kind.NET, Kind.DISK, Kind.SPAN, Kind.PYTHON_CALL,
+)  # fmt: skip
+_FACET_OF_KIND[list(_HOST_KINDS)] = HOST
 _ACTIVE = np.zeros(256, bool)
 _ACTIVE[[Wait.UNKNOWN, Wait.ON_CPU, Wait.DISK, Wait.NETWORK]] = True
 
@@ -75,7 +81,6 @@ class Grouper:
         self._lines_read = 0
         self._cut = NO_CUT
         self._node_swarm = np.zeros(1, np.int32)
-        self._group_of_node: dict[int, str] = {}
         self._leader: tuple[int, int] | None = None
         self._first_epoch = 0
         self._epoch = 0
@@ -112,28 +117,54 @@ class Grouper:
     def _feed_epoch(self, batch: EventBatch) -> NDArray[np.int32]:
         kind, wait = batch.kind, batch.subkind
         nodes = np.full(len(batch), IGNORED, np.int32)
-        facet = _FACET_OF_KIND[kind]
-        sample = (kind == Kind.PYTHON_SAMPLE) | (kind == Kind.CPU_SAMPLE)
-        facet[(kind == Kind.PYTHON_CALL) & (wait == Call.HOOK)] = HOST
-        known = np.flatnonzero(sample | (facet >= 0))
+        hook = (kind == Kind.PYTHON_CALL) & (wait == Call.HOOK)
+        known = np.flatnonzero((_FACET_OF_KIND[kind] >= 0) & ((kind != Kind.PYTHON_CALL) | hook))
         if not len(known):
             return nodes
+        sample = (kind == Kind.PYTHON_SAMPLE) | (kind == Kind.CPU_SAMPLE)
         subkind = np.where(sample, 0, wait)[known].astype(np.uint8)
         found = self.tree.nodes_of(kind[known], subkind, batch.name[known], batch.path[known])
         nodes[known] = found
-        duration = batch.duration_ns[known]
-        sample = sample[known]
-        lead = sample & self._is_leader(batch.pid[known], batch.tid[known], found)
-        beside = sample & ~lead & active(wait[known])
-        self.tree.add(LEADER, found[lead], duration[lead])
-        self.tree.add(OTHERS, found[beside], duration[beside])
-        blocked = lead & ~active(wait[known])
-        self.tree.add_blocked(found[blocked], duration[blocked])
-        for which in (HOST, DEVICE):
-            rows = facet[known] == which
-            if rows.any():
-                self.tree.add(which, found[rows], duration[rows] + 1)
+        self._weigh(kind[known], wait[known], batch.pid[known], batch.tid[known], found, batch.duration_ns[known])
         return nodes
+
+    def _weigh(
+        self,
+        kind: NDArray[np.uint8],
+        wait: NDArray[np.uint8],
+        pid: NDArray[np.uint32],
+        tid: NDArray[np.uint32],
+        nodes: NDArray[np.int32],
+        duration: NDArray[np.int64],
+    ) -> None:
+        """Add rows that belong to swarms to the weights of the tree."""
+        facet = _FACET_OF_KIND[kind]
+        sample = facet == LEADER
+        busy = active(wait)
+        lead = sample & self._is_leader(pid, tid, nodes)
+        for which, rows in ((LEADER, lead), (OTHERS, sample & ~lead & busy), (HOST, facet == HOST), (DEVICE, facet == DEVICE)):
+            if rows.any():
+                self.tree.add(which, nodes[rows], duration[rows] + 1)
+        blocked = lead & ~busy
+        self.tree.add_blocked(nodes[blocked], duration[blocked])
+
+    def restart(self, rows: Mapping[str, NDArray[Any]], *, keep_ids: bool) -> None:
+        """Forget what was before the training loop: from here on only ``rows`` and what follows count.
+
+        Args:
+            rows: Columns ``kind, subkind, pid, tid, node`` and ``lo, hi`` (ns) of the rows since the first iteration.
+            keep_ids: Records with ids were made already; else ids that start-up gave are given anew, by what the loop is.
+        """
+        if not keep_ids:
+            self.catalogue.forget(set(self.swarm_ids))
+            self.swarm_ids = [OTHER_ID]
+            self._index = {OTHER_ID: 0}
+            self._described = {}
+            self._phase_ns = self._phase_ns[:1] * 0
+            self._cut = NO_CUT
+        self.tree.decay(_FORGET)
+        self._weigh(rows["kind"], rows["subkind"], rows["pid"], rows["tid"], rows["node"], rows["hi"] - rows["lo"])
+        self.recut()
 
     def _is_leader(self, pid: NDArray[np.uint32], tid: NDArray[np.uint32], nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
         if self._leader is not None:
@@ -159,17 +190,15 @@ class Grouper:
         self._read_lines()
         self._cut = result = cut(self.tree, self._cut)
         members = group_members(self.tree, result)
-        texts = [self._key_text(group.key) for group in result.groups]
+        texts = [self._key_text(group.top) for group in result.groups]
         candidates = [
-            Candidate(text, self._key_text(group.host), sketch, self._group_of_node.get(group.nodes[0], ""))
+            Candidate(text, self._key_text(group.around), sketch)
             for text, group, sketch in zip(texts, result.groups, sketches(result, members), strict=True)
         ]
         ids = self.catalogue.resolve(candidates)
         index = np.zeros(len(ids) + 1, np.int32)  # the last one is for -1, "no group"
-        for position, (swarm, group) in enumerate(zip(ids, result.groups, strict=True)):
+        for position, swarm in enumerate(ids):
             index[position] = self._index_of(swarm)
-            for node in group.nodes:
-                self._group_of_node[node] = swarm
         self._node_swarm = index[result.owner]
         self._describe(members, ids)
         self.generation += 1
@@ -189,6 +218,10 @@ class Grouper:
         if not len(self._cut.owner):
             self.recut()
         made = len(self._node_swarm)
+        lead = self.tree.weights[:, LEADER]
+        if made < len(self.tree) and lead[made:].sum() > _NEWS * lead.sum():
+            self.recut()
+            made = len(self._node_swarm)
         if made < len(self.tree):
             grown = np.zeros(len(self.tree), np.int32)
             grown[:made] = self._node_swarm
