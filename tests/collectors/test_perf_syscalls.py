@@ -74,7 +74,7 @@ def test_a_plain_user_is_told_exactly_what_is_missing() -> None:
     if paranoid > 1:
         assert f"perf_event_paranoid is {paranoid}" in found["missing"]
         assert "CAP_PERFMON" in found["remedy"]
-    assert "cannot read it" in found["missing"]
+    assert "cannot read it" in found["missing"] or "tracefs is not mounted" in found["missing"]
     assert "-1" not in found["remedy"]
 
 
@@ -99,3 +99,27 @@ def test_without_tracefs_it_says_so_and_mounts_nothing(tmp_path: Path) -> None:
     collector.poll(1)
     collector.stop()
     assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+@needs_root
+def test_ids_are_read_where_tracefs_is_not_mounted_and_nothing_stays_behind() -> None:
+    script = (
+        "import os, threading\n"
+        "from sofa_otel.exporters.collect.tracefs import find_tracefs, tracepoint_id\n"
+        "before = os.path.exists('/sys/kernel/tracing/events')\n"
+        "print(tracepoint_id('raw_syscalls', 'sys_enter'), before, os.path.exists('/sys/kernel/tracing/events'), threading.active_count())"
+    )
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        'umount /sys/kernel/tracing 2>/dev/null; exec "$@"',
+        "sh",
+        sys.executable,
+        "-c",
+        script,
+    ]
+    number, before, after, threads = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert int(number) > 0
+    assert (before, after, threads) == ("False", "False", "1")

@@ -69,6 +69,7 @@ class RankOperator:
         self._recent_rows = 0
         self._next_keep_ns = 0
         self._newest_ns = 0
+        self._told_to_rest = False
         self.events = 0
 
     @property
@@ -119,6 +120,10 @@ class RankOperator:
 
     def _conclude(self, found: DetectorOutput, until_ns: int) -> Output:
         out = Output(records=[*found.detections, *found.iterations, *found.anomalies], requests=list(found.requests))
+        if not self._told_to_rest and any(one.found and one.source.startswith("probe") for one in found.detections):
+            # The probe tells the iterations and what each thread waits for: system calls add nothing that is worth their cost.
+            self._told_to_rest = True
+            out.requests.append(CaptureRequest(source="perf_syscalls", mode="off", reason="iterations are followed by the probe"))
         out.records += self._attributor.close(found.iterations, self._detector.leader, until_ns)
         out.kept += self._keep(found.iterations)
         return out
