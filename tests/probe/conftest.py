@@ -32,7 +32,8 @@ OLDEST, NEWEST = 8, 14
 
 def _version(path: str) -> tuple[int, int] | None:
     try:
-        text = subprocess.check_output([path, "-c", "import sys; print('%d %d' % sys.version_info[:2])"], text=True, timeout=20)
+        command = [path, "-c", "import sys; print('%d %d' % sys.version_info[:2])"]
+        text = subprocess.check_output(command, text=True, timeout=20, stderr=subprocess.DEVNULL)
         major, minor = text.split()
         return int(major), int(minor)
     except (OSError, ValueError, subprocess.SubprocessError):
@@ -194,3 +195,9 @@ def alone(watch: Watch) -> Watch:
         return watch(python, source, *arguments, probe=False, **more)
 
     return run
+
+
+@pytest.fixture
+def sink() -> MemorySink:
+    """An empty sink."""
+    return MemorySink()

@@ -76,9 +76,9 @@ def test_stack_names_functions_modules_and_lines(watch: Any, python: str) -> Non
 
 
 def test_python_between_short_blocking_calls_is_seen(watch: Any, python: str) -> None:
-    seen = watch(python, HEAD + "def compute():\n    for _ in range(60000): pass\n"
+    seen = watch(python, HEAD + "def compute():\n    for _ in range(120000): pass\n"
                  "def step():\n    compute()\n    time.sleep(.0005)\nuntil(step, 5)")  # fmt: skip
     leaves = seen.symbols(Kind.PYTHON_SAMPLE)
     in_compute = sum(count for symbol, count in leaves.items() if symbol.function == "compute")
     # Without a short hand-over every sample would land on the sleep.
-    assert in_compute > 0.15 * leaves.total(), leaves
+    assert in_compute > 0.1 * leaves.total(), leaves

@@ -31,7 +31,7 @@ class GroupOwner:
 
     def speaks(self, pid: int, time_ns: int) -> bool:
         """Whether ``pid`` is the one; another takes over when it has been silent for three seconds."""
-        if pid != self._pid and time_ns - self._last_ns > OWNER_NS:
+        if not self._pid or (pid != self._pid and time_ns - self._last_ns > OWNER_NS):
             self._pid = pid
         if pid == self._pid:
             self._last_ns = time_ns

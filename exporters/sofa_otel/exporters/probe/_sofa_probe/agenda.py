@@ -83,11 +83,11 @@ class Agenda:
                 self._flush(now)
                 continue
             if self.sampling:
-                waited = now - due > WAITED_NS and self.waits.waited(now - due)
-                self.handovers += waited
-                if self.sampler.take(due, period, waited):
+                waited = self.waits.waited(now - due) if now - due > WAITED_NS else 0
+                self.handovers += waited > 0
+                if self.sampler.take(due, period, waited > 0):
                     self.waits.disturbed = True
-                self.handover.notice(self.sampler.running, now - due, now)
+                self.handover.notice(self.sampler.running, waited, now)
             if now >= self._next_flush:
                 self._flush(now)
         self._pause()

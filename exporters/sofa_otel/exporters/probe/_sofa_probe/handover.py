@@ -10,7 +10,7 @@ program. As soon as two of its threads run, the program's own value is back. So 
 import sys
 
 SHORT_S = 0.0003
-VAIN_NS = 2000000
+VAIN_WAITS = 8
 CALM_NS = 2000000000
 CALM_VAIN_NS = 500000000
 
@@ -23,12 +23,12 @@ class Handover:
         self._ours = None
         self._not_before = 0
 
-    def notice(self, running, late, now):
-        """``running`` threads of the program ran since the last sample, which came ``late`` ns after it was due."""
+    def notice(self, running, waits, now):
+        """``running`` threads of the program ran since the last sample, which took ``waits`` sleeps to get the lock."""
         if running > 1:
             self._not_before = now + CALM_NS
             self.restore()
-        elif late > VAIN_NS and self._saved is not None:
+        elif waits > VAIN_WAITS and self._saved is not None:
             self._not_before = now + CALM_VAIN_NS
             self.restore()
 

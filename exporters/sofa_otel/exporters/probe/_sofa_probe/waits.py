@@ -31,13 +31,13 @@ class Waits:
         self._sleeps += 1
 
     def waited(self, late_ns):
-        """True when the sleep that has just ended was followed by a wait for the lock."""
+        """How often our thread went to sleep for the lock after the sleep that has just ended; 0: it did not have to wait."""
         switches = self._read()
         if switches < 0:
-            return late_ns > CERTAIN_NS
+            return int(late_ns > CERTAIN_NS)
         extra = switches - self._switches - self._sleeps
         self._switches, self._sleeps = switches, 0
-        return extra > 0
+        return max(extra, 0)
 
     @staticmethod
     def _read():
