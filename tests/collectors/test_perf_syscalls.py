@@ -107,7 +107,8 @@ def test_ids_are_read_where_tracefs_is_not_mounted_and_nothing_stays_behind() ->
         "import os, threading\n"
         "from sofa_otel.exporters.collect.tracefs import find_tracefs, tracepoint_id\n"
         "before = os.path.exists('/sys/kernel/tracing/events')\n"
-        "print(tracepoint_id('raw_syscalls', 'sys_enter'), before, os.path.exists('/sys/kernel/tracing/events'), threading.active_count())"
+        "found = tracepoint_id('raw_syscalls', 'sys_enter')\n"
+        "print(found, before, os.path.exists('/sys/kernel/tracing/events'), threading.active_count())"
     )
     command = [
         "unshare",
