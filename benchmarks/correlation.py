@@ -23,7 +23,7 @@ import planted_graphs as planted
 
 from sofa_otel.core.names import CorrelationStatus
 from sofa_otel.processors.correlate import correlate
-from sofa_otel.processors.correlate.fold import edges_for, responses, units_of
+from sofa_otel.processors.correlate.fold import edges_for, response, units_of
 from sofa_otel.processors.correlate.lanes import lanes_of
 from sofa_otel.processors.correlate.swarm_time import swarm_time
 
@@ -35,9 +35,9 @@ def pearson(case: planted.Case) -> Edges:
     used = swarm_time(case.iterations, case.windows)
     names, values = [], []
     for lane in lanes_of(case.series):
-        start, end, kind = edges_for(used, lane)
+        start, end = edges_for(used, lane)
         units = units_of(used, start, end)
-        y = responses(lane, units, kind)[0][units.valid]
+        y = response(lane, units)[units.valid]
         for k, swarm in enumerate(used.swarms):
             names.append((swarm, lane.metric))
             values.append(float(stats.pearsonr(units.seconds[units.valid, k], y).pvalue))

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from sofa_otel.core.errors import MissingExtraError
 from sofa_otel.core.names import CorrelationStatus
 from sofa_otel.core.records import Correlation, Iteration, SwarmWindow
-from sofa_otel.processors.correlate.fold import Units, edges_for, responses, units_of
-from sofa_otel.processors.correlate.gate import Frame, Tested, frame_of, test_response
+from sofa_otel.processors.correlate.fold import Units, edges_for, response, units_of
+from sofa_otel.processors.correlate.gate import Design, frame_of
 from sofa_otel.processors.correlate.lanes import Lane, lanes_of
 from sofa_otel.processors.correlate.swarm_time import SwarmTime, swarm_time
 from sofa_otel.processors.summary.counters import StoredSeries
-
-Floats = NDArray[np.float64]
 
 MIN_ITERATIONS: Final = 40
 MIN_INTERVALS: Final = 30
@@ -42,6 +40,12 @@ class _Pair(NamedTuple):
     joint_r: float
     shift_p: float
     shift_r: float
+
+
+class _Ready(NamedTuple):
+    units: Units
+    design: Design
+    columns: list[int]
 
 
 def correlate(
@@ -75,34 +79,29 @@ def correlate(
 
 
 def _pairs(time: SwarmTime, lanes: Sequence[Lane]) -> list[_Pair]:
-    known: dict[bytes, tuple[Units, Frame, list[int]] | None] = {}
+    known: dict[bytes, _Ready | None] = {}
     pairs: list[_Pair] = []
     for lane in lanes:
-        start, end, kind = edges_for(time, lane)
+        start, end = edges_for(time, lane)
         key = start.tobytes() + end.tobytes()
         if key not in known:
             known[key] = _prepare(time, start, end)
         ready = known[key]
-        if ready is None:
+        tested = ready.design.test(response(lane, ready.units)) if ready else None
+        if ready is None or tested is None:
             continue
-        units, frame, columns = ready
-        seconds, share = units.seconds[:, columns], units.share[:, columns]
-        tested = [test_response(y, seconds, share, frame) for y in responses(lane, units, kind)]
-        best = _best([one for one in tested if one is not None])
-        if best is None:
-            continue
-        for k, column in enumerate(columns):
+        for k, column in enumerate(ready.columns):
             pairs.append(
                 _Pair(
-                    time.swarms[column], lane.metric, float(best.lag[k]) * units.length_s, float(best.joint_p[k]),
-                    float(best.joint_r[k]), float(best.shift_p[k]), float(best.shift_r[k]),
+                    time.swarms[column], lane.metric, float(tested.lag[k]) * ready.units.length_s, float(tested.joint_p[k]),
+                    float(tested.joint_r[k]), float(tested.shift_p[k]), float(tested.shift_r[k]),
                 )
             )  # fmt: skip
     return pairs
 
 
-def _prepare(time: SwarmTime, start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[Units, Frame, list[int]] | None:
-    """Units, usable rows, and the swarms that so many rows can tell apart."""
+def _prepare(time: SwarmTime, start: NDArray[np.int64], end: NDArray[np.int64]) -> _Ready | None:
+    """Units, usable rows, and the swarms that so many rows can tell apart; None when there is too little."""
     if len(start) < MIN_INTERVALS:
         return None
     units = units_of(time, start, end)
@@ -115,26 +114,7 @@ def _prepare(time: SwarmTime, start: NDArray[np.int64], end: NDArray[np.int64]) 
     spread[(np.abs(moves) > 0).mean(axis=0) < 0.2] = 0.0  # hardly ever there: one coincidence would decide
     order = np.argsort(-spread)[: max(min(len(rows) // _PER_SWARM, _MAX_SWARMS), 1)]
     columns = sorted(int(k) for k in order if spread[k] > 1e-3 * spread[order[0]] and spread[k] > 0)
-    return (units, frame, columns) if columns else None
-
-
-def _best(tested: list[Tested]) -> Tested | None:
-    """For every swarm the response with the smallest joint p, corrected for having looked at several."""
-    if not tested:
-        return None
-    if len(tested) == 1:
-        return tested[0]
-    pick = np.argmin([one.joint_p + 1e-3 * one.shift_p for one in tested], axis=0)
-    at = np.arange(len(pick))
-
-    def take(name: str) -> Floats:
-        return np.asarray(np.stack([getattr(one, name) for one in tested])[pick, at], np.float64)
-
-    several = len(tested)
-    return Tested(
-        take("lag").astype(np.int64), np.minimum(take("joint_p") * several, 1.0), take("joint_r"),
-        np.minimum(take("shift_p") * several, 1.0), take("shift_r"),
-    )  # fmt: skip
+    return _Ready(units, Design(units.seconds[:, columns], units.share[:, columns], frame), columns) if columns else None
 
 
 def _gate(pairs: Sequence[_Pair], job: str, rank: int) -> list[Correlation]:

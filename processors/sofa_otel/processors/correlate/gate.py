@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sofa_otel.processors.correlate.nuisance import clip, lines, remove, slow, whiten, whitener
+from sofa_otel.processors.correlate.nuisance import clip, combs, remove, slow, whiten, whitener
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -67,52 +67,85 @@ def frame_of(valid: NDArray[np.bool_], linked: NDArray[np.bool_]) -> Frame:
     raise AssertionError("unreachable")
 
 
-def test_response(y: Floats, seconds: Floats, share: Floats, frame: Frame) -> Tested | None:
-    """Both tests of one response.
+class Design:
+    """The swarms' side of both tests, prepared once for all responses on the same units.
 
     Args:
-        y: ``(n,)`` One value a unit.
-        seconds, share: ``(n, swarms)``.
+        seconds, share: ``(n, swarms)`` as in ``Units``.
         frame: Rows to use.
-
-    Returns:
-        None when the response hardly ever changes.
     """
-    from scipy import stats
 
-    rows, lags = frame.rows, frame.lags
-    m, swarms = len(rows), seconds.shape[1]
-    dy = clip(y[rows] - y[rows - 1])
-    if _effective(dy) < 12:
-        return None
-    moves = np.stack([clip(seconds[rows - lag] - seconds[rows - lag - 1]) for lag in lags])
-    tones = lines(dy)
-    basis = np.column_stack([slow(m, min(6, m // 12)), tones])
-    flat = moves.transpose(1, 0, 2).reshape(m, -1)
-    both = remove(basis, np.column_stack([dy, flat]))
-    taps = whitener(both[:, 0], max(1, min(6, m // 15)))
-    both = whiten(taps, both)
-    white, moved = both[:, 0], both[:, 1:].reshape(len(both), len(lags), swarms)
-    lost = basis.shape[1] + len(taps) - 1
-    scale = np.sqrt((moved**2).sum(axis=0)) + _TINY
-    marginal = (white @ moved.reshape(len(white), -1)).reshape(len(lags), swarms) / scale / (np.linalg.norm(white) + _TINY)
-    strength = np.abs(marginal)
-    strength[0] += 0.5 / np.sqrt(m)  # a lag needs a reason
-    pick = np.argmax(strength, axis=0)
-    columns = np.arange(swarms)
-    chosen = (moved / scale)[:, pick, columns]
-    t, r, df = _joint(white, chosen, np.zeros((len(white), 0)), lost)
-    # A strong mover may act over several lags; what it leaves behind must not be credited to others.
-    strong = [int(k) for k in np.argsort(-np.abs(t))[:4] if 2 * stats.t.sf(abs(t[k]), df) * swarms < 0.05]
-    if strong:
-        rest = [(moved / scale)[:, lag, k] for k in strong for lag in range(len(lags)) if lag != pick[k]]
-        t, r, df = _joint(white, chosen, np.column_stack(rest), lost)
-    joint_p = np.minimum(2 * stats.t.sf(np.abs(t), df) * len(lags), 1.0)
-    lag = np.array(lags)[pick]
-    shift_r, shift_n = _shift(y, share, rows, lag, np.argsort(-np.abs(t)), tones)
-    shift_t = shift_r * np.sqrt(np.maximum(shift_n - 2, 1) / np.maximum(1 - shift_r**2, _TINY))
-    shift_p = np.minimum(2 * stats.t.sf(np.abs(shift_t), np.maximum(shift_n - 2, 1)) * len(lags), 1.0)
-    return Tested(lag, joint_p, r, shift_p, shift_r)
+    def __init__(self, seconds: Floats, share: Floats, frame: Frame) -> None:
+        self.frame = frame
+        m = len(frame.rows)
+        self._drift = _orthonormal(slow(m, min(6, m // 12)))
+        self._detrend = _orthonormal(slow(m, max(4, m // 8)))
+        moves = [clip(seconds[frame.rows - lag] - seconds[frame.rows - lag - 1]) for lag in frame.lags]
+        self._moves = [_off(self._drift, each) for each in moves]
+        self._levels = [clip(_off(self._detrend, share[frame.rows - lag])) for lag in frame.lags]
+
+    def test(self, y: Floats) -> Tested | None:
+        """Both tests of one response ``y`` ``(n,)``; None when it hardly ever changes."""
+        from scipy import stats
+
+        rows, lags = self.frame.rows, np.array(self.frame.lags)
+        m, swarms = len(rows), self._moves[0].shape[1]
+        dy = clip(y[rows] - y[rows - 1])
+        if _effective(dy) < 12:
+            return None
+        dy = _off(self._drift, dy)
+        tones = combs(dy)
+        moved = np.column_stack([dy, *self._moves])
+        if tones.shape[1]:
+            moved = remove(_off(self._drift, tones), moved)
+        taps = whitener(moved[:, 0], max(1, min(6, m // 15)))
+        moved = whiten(taps, moved)
+        white = moved[:, 0]
+        moved = moved[:, 1:] / (np.sqrt((moved[:, 1:] ** 2).sum(axis=0)) + _TINY)
+        lost = self._drift.shape[1] + tones.shape[1] + len(taps) - 1
+        marginal = np.abs(white @ moved).reshape(len(lags), swarms) / (np.linalg.norm(white) + _TINY)
+        marginal[0] += 0.5 / np.sqrt(m)  # a lag needs a reason
+        pick = np.argmax(marginal, axis=0)
+        chosen = moved[:, pick * swarms + np.arange(swarms)]
+        t, r, df = _joint(white, chosen, np.zeros((len(white), 0)), lost)
+        # A strong mover may act over several lags; what it leaves behind must not be credited to others.
+        strong = [int(k) for k in np.argsort(-np.abs(t))[:4] if 2 * stats.t.sf(abs(t[k]), df) * swarms < 0.05]
+        if strong:
+            rest = [moved[:, lag * swarms + k] for k in strong for lag in range(len(lags)) if lag != pick[k]]
+            t, r, df = _joint(white, chosen, np.column_stack(rest), lost)
+        joint_p = np.minimum(2 * stats.t.sf(np.abs(t), df) * len(lags), 1.0)
+        shift_r, size = self._shift(y, pick, np.argsort(-np.abs(t)), tones)
+        shift_t = shift_r * np.sqrt((size - 2) / np.maximum(1 - shift_r**2, _TINY))
+        shift_p = np.minimum(2 * stats.t.sf(np.abs(shift_t), size - 2) * len(lags), 1.0)
+        return Tested(lags[pick], joint_p, r, shift_p, shift_r)
+
+    def _shift(self, y: Floats, pick: Ints, order: Ints, tones: Floats) -> tuple[Floats, Floats]:
+        """Partial correlations of levels given the strongest few others, and the sample size that their circular shifts imply."""
+        m, swarms = len(self.frame.rows), len(pick)
+        v = clip(_off(self._detrend, y[self.frame.rows]))
+        x = np.take_along_axis(np.stack(self._levels), pick[None, None, :], axis=0)[0]
+        if tones.shape[1]:
+            both = remove(_off(self._detrend, tones), np.column_stack([v, x]))
+            v, x = both[:, 0], both[:, 1:]
+        lost = self._detrend.shape[1] + tones.shape[1]
+        top = [int(k) for k in order[: min(6, m // 12, swarms - 1)]]
+        r, size = np.zeros(swarms), np.full(swarms, 3.0)
+        others = [k for k in range(swarms) if k not in top]
+        for tested, given in [(others, top), *(([k], [j for j in top if j != k]) for k in top)]:
+            if tested:
+                part = remove(x[:, given], np.column_stack([v, x[:, tested]]))
+                r[tested], size[tested] = _against_shifts(part[:, 0], part[:, 1:], lost + len(given))
+        return r, size
+
+
+def _orthonormal(basis: Floats) -> Floats:
+    return np.asarray(np.linalg.qr(basis)[0], np.float64)
+
+
+def _off(q: Floats, x: Floats) -> Floats:
+    """``x`` without its part in the span of orthonormal columns."""
+    out: Floats = x - q @ (q.T @ x)
+    return out
 
 
 def _effective(x: Floats) -> float:
@@ -142,23 +175,6 @@ def _joint(y: Floats, x: Floats, extra: Floats, lost: int) -> tuple[Floats, Floa
         robust = robust + 2 * (1 - lag / (reach + 1)) * (score[lag:] * score[:-lag]).sum(axis=0)
     t = beta / np.sqrt(np.maximum(classical, robust * n / df) + _TINY**2)
     return t, t / np.sqrt(t**2 + df), df
-
-
-def _shift(y: Floats, share: Floats, rows: Ints, lag: Ints, order: Ints, tones: Floats) -> tuple[Floats, Floats]:
-    """Partial correlations of levels given the strongest few others, and the sample size that their circular shifts imply."""
-    m, swarms = len(rows), share.shape[1]
-    basis = np.column_stack([slow(m, max(4, m // 8)), tones])
-    level = share[rows[:, None] - lag[None, :], np.arange(swarms)[None, :]]
-    both = clip(remove(basis, np.column_stack([y[rows], level])))
-    v, x = both[:, 0], both[:, 1:]
-    top = [int(k) for k in order[: min(6, m // 12, swarms - 1)]]
-    r, size = np.zeros(swarms), np.full(swarms, 3.0)
-    others = [k for k in range(swarms) if k not in top]
-    for tested, given in [(others, top), *(([k], [j for j in top if j != k]) for k in top)]:
-        if tested:
-            part = remove(x[:, given], np.column_stack([v, x[:, tested]]))
-            r[tested], size[tested] = _against_shifts(part[:, 0], part[:, 1:], basis.shape[1] + len(given))
-    return r, size
 
 
 def _against_shifts(v: Floats, x: Floats, lost: int) -> tuple[Floats, Floats]:

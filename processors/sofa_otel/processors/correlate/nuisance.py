@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_MAX_LINES: Final = 8
+_MAX_COMBS: Final = 4
+_MAX_HARMONICS: Final = 16
+_TEETH: Final = [0, 1, 3, 7, 15]
+"""Combs are tried with 1, 2, 4, 8 and 16 teeth."""
 
 
 def clip(x: Floats) -> Floats:
@@ -30,34 +33,49 @@ def slow(n: int, count: int) -> Floats:
     return np.cos(np.pi * at[:, None] * np.arange(count + 1)[None, :])
 
 
-def lines(y: Floats) -> Floats:
-    """Sine and cosine columns of the spectral lines of ``y`` (none: ``(n, 0)``).
+def combs(y: Floats) -> Floats:
+    """Sine and cosine columns of whatever repeats in ``y`` (none: ``(n, 0)``): a wave, or a burst with its harmonics.
 
-    A line stands out of the periodogram around it more than the largest of ``n/2`` exponential ordinates does in 1 of 500 series.
+    The sum of a comb's periodogram ordinates, each against the median around it, is held against a Gamma distribution; the best
+    comb of all fundamentals must be rarer than 1 in 500 series.
     """
+    from scipy.stats import gamma
+
     n = len(y)
-    left = y - y.mean()
-    taper = np.hanning(n)
-    columns: list[Floats] = []
-    at = np.arange(n)
-    width = max(n // 20, 6)
+    at, taper, width = np.arange(n), np.hanning(n), max(n // 20, 6)
     size = 1 << (4 * n - 1).bit_length()
-    for _ in range(_MAX_LINES):
-        power = np.abs(np.fft.rfft(left * taper)) ** 2
-        padded = np.pad(power, width, mode="reflect")
-        local = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 1), axis=1) / np.log(2)
-        ratio = power / np.maximum(local, 1e-30)
-        ratio[:3] = 0.0
-        if ratio.max() < np.log(n / 2 * 500):
+    first = max(int(3 * size / n), 1)
+    base = np.arange(first, size // 2)
+    harmonics = np.arange(1, _MAX_HARMONICS + 1)[:, None] * base[None, :]
+    inside = harmonics < size // 2
+    count = np.cumsum(inside, axis=0)
+    columns: list[Floats] = []
+    left = y - y.mean()
+    for _ in range(_MAX_COMBS):
+        ratio = _ratio(left * taper, size, width)
+        total = np.cumsum(np.where(inside, ratio[np.minimum(harmonics, size // 2)], 0.0), axis=0)
+        rarity = -gamma.logsf(total[_TEETH], count[_TEETH])
+        teeth, best = np.unravel_index(int(np.argmax(rarity)), rarity.shape)
+        if rarity[teeth, best] < np.log(2 * n * len(_TEETH) * 500) or len(columns) >= n // 8:
             break
-        peak = int(np.argmax(ratio))
-        dense = np.abs(np.fft.rfft(left * taper, size))
-        lo, hi = int((peak - 1) * size / n), int((peak + 1) * size / n) + 1
-        omega = 2 * np.pi * (lo + int(np.argmax(dense[lo:hi]))) / size
-        columns += [np.cos(omega * at), np.sin(omega * at)]
+        for j in range(int(count[_TEETH[teeth], best])):
+            if ratio[harmonics[j, best]] > 2 and len(columns) < n // 8:
+                omega = 2 * np.pi * harmonics[j, best] / size
+                columns += [np.cos(omega * at), np.sin(omega * at)]
         basis, _ = np.linalg.qr(np.column_stack([np.ones(n), *columns]))
         left = y - basis @ (basis.T @ y)
     return np.column_stack(columns) if columns else np.zeros((n, 0))
+
+
+def _ratio(x: Floats, size: int, width: int) -> Floats:
+    """Periodogram, zero-padded to ``size``, over the local level of noise."""
+    power = np.abs(np.fft.rfft(x)) ** 2
+    padded = np.pad(power, width, mode="reflect")
+    local = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 1), axis=1) / np.log(2)
+    dense = np.abs(np.fft.rfft(x, size)) ** 2
+    level = np.interp(np.linspace(0, 1, len(dense)), np.linspace(0, 1, len(local)), local)
+    out: Floats = dense / np.maximum(level, 1e-30)
+    return out
 
 
 def remove(basis: Floats, x: Floats) -> Floats:

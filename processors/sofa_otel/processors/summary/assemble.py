@@ -10,11 +10,13 @@ from collections.abc import Sequence
 import msgspec
 
 from sofa_otel.core import names
+from sofa_otel.core.errors import MissingExtraError
 from sofa_otel.core.names import IterationKind, Phase
 from sofa_otel.core.records import Detection, Iteration, PhaseBreakdown, StackProfile, SwarmInfo, SwarmWindow
-from sofa_otel.core.report import CollectorSummary, Iterations, RankTrack, Report, RunCost, RunSummary
+from sofa_otel.core.report import CollectorSummary, CorrelationItem, Iterations, RankTrack, Report, RunCost, RunSummary
 from sofa_otel.core.run import RunReader
-from sofa_otel.processors.summary.counters import Counters
+from sofa_otel.processors.correlate import correlate
+from sofa_otel.processors.summary.counters import Counters, StoredSeries
 from sofa_otel.processors.summary.features import feature_vector
 from sofa_otel.processors.summary.iterations import summarise
 from sofa_otel.processors.summary.lanes import lanes_of
@@ -100,12 +102,15 @@ def build_report(readers: Sequence[RunReader]) -> Report:
     whole = Counters(stored, run.started_ns, max(run.ended_ns, window[1]))
     step = iterations.duration_s.median if iterations.duration_s else 0.0
     several = len(iterations.by_rank) > 1
+    correlations, failed = _correlations(found.get(lead, []), windows, stored)
+    if failed:
+        run = msgspec.structs.replace(run, warnings=[*run.warnings, failed])
     return Report(
         run=run,
         iterations=iterations,
         swarms=swarms_of(windows, infos, train),
         breakdown=breakdown,
-        correlations=[],
+        correlations=correlations,
         stragglers=stragglers_of(parts, step),
         communication={"kinds": {}, "matrix": [], "collectives": []},
         topology={"gpus": [], "links": [], "ring": []},
@@ -127,6 +132,24 @@ def build_report(readers: Sequence[RunReader]) -> Report:
             if several
         ],
     )
+
+
+def _correlations(
+    iterations: Sequence[Iteration], windows: Sequence[SwarmWindow], stored: Sequence[StoredSeries]
+) -> tuple[list[CorrelationItem], str]:
+    """Correlations, best first, and a warning instead of an error: the rest of the report does not depend on them."""
+    try:
+        edges = correlate(iterations, windows, stored)
+    except MissingExtraError as error:
+        return [], str(error)
+    except Exception as error:  # noqa: BLE001 - whatever a run holds, its report is written
+        return [], f"correlations left out: {type(error).__name__}: {error}"
+    return [
+        CorrelationItem(
+            swarm=e.swarm, resource=e.resource, lag_s=e.lag_s, strength=e.strength, status=e.status, tests=dict(e.tests)
+        )
+        for e in edges
+    ], ""  # fmt: skip
 
 
 def _windows(features: dict[str, float]) -> dict[str, float]:
