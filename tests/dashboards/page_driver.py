@@ -52,5 +52,6 @@ class Opened:
         return str(self.page.evaluate("id => document.querySelector(`#${id} canvas`).toDataURL()", chart))
 
     def settle(self) -> None:
-        """Waits until the frames under way are drawn."""
-        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        """Waits until the frames under way are drawn, two seconds at most: a starved compositor may stop drawing."""
+        frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        self.page.evaluate(f"Promise.race([{frames}, new Promise(done => setTimeout(done, 2000))])")
