@@ -79,7 +79,7 @@ def test_report_satisfies_the_shipped_schema(demo):
 
     from sofa_otel.core import schema
 
-    jsonschema.validate(demo.report, schema.report_schema())
+    jsonschema.validate(demo.report, schema.load("sofa/report/v1"))
 
 
 def test_summary_says_what_a_person_needs(demo):
