@@ -1,8 +1,8 @@
 """Planted graphs: made-up runs in which it is known which swarm moves which resource, and runs in which none does.
 
-A resource is built on a fine time grid from what the swarms do and from noise, then sampled as a collector would: finely, or about
-once a second as a running counter. The noise is scaled against the signal *as the sampling shows it*, so that ``snr`` means the
-same in every setting.
+A resource is built on a fine time grid from what the swarms do and from noise, then sampled as a collector would: finely, or
+about once a second as a running counter. The noise is scaled against the signal *as iterations or the sampling show it*, so that
+``snr`` means the same in every setting.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def make(
     nuisance = _Nuisance(null, rng, n, per_unit)
     level = np.array([nuisance.draw() for _ in range(swarms)])
     shared = ar(rng, n, 0.8 ** (1 / per_unit))
-    share = rng.dirichlet(np.full(swarms, 3.0))
+    share = rng.dirichlet(np.full(swarms, 3.0)) * swarms / (swarms - swarms // 6)  # the leading ones fill the period
     # What a sampling interval averages away must vary more from iteration to iteration.
     cv = rng.uniform(0.1, 0.35, swarms)
     seconds = period * share[:, None] * np.exp(np.clip(cv[:, None] * level + load * shared, -1.5, 1.5))
@@ -131,7 +131,7 @@ def make(
 
     edges: dict[tuple[str, str], float] = {}
     series: list[Stored] = []
-    block = max(round((every if not fine else period) / step), 1)
+    unit = cell if fine else np.arange(len(at)) // max(round(every / step), 1)
     for r in range(resources):
         metric = f"made.up.resource{r}"
         signal = np.zeros(len(at))
@@ -142,16 +142,14 @@ def make(
             by_rate = rng.random() < 0.5 and not beside[s]
             effect = active[s].astype(float) if by_rate else level[s][cell]
             effect = np.concatenate([np.full(shift, effect.mean()), effect[: len(effect) - shift]])
-            signal += rng.choice([1, 1, -1]) * rng.uniform(0.7, 1.3) * effect / (_spread(effect, block) or 1.0)
+            signal += rng.choice([1, 1, -1]) * rng.uniform(0.7, 1.3) * effect / (_spread(effect, unit) or 1.0)
             edges[f"{s:016x}", metric] = lag
-        if null:
-            noise = nuisance.draw()[cell]
-        else:
-            noise = _unit(ar(rng, n, float(rng.choice([0.0, 0.5, 0.9])) ** (1 / per_unit)))[cell]
+        rho = float(rng.choice([0.0, 0.5, 0.9])) ** (1 / per_unit)
+        noise = (nuisance.draw() if null else _unit(ar(rng, n, rho)))[cell]
         grain = rng.standard_normal(len(at))
-        noise = noise / (_spread(noise, block) or 1.0) + (0.5 / (_spread(grain, block) or 1.0)) * grain
+        noise = noise / (_spread(noise, unit) or 1.0) + (0.5 / (_spread(grain, unit) or 1.0)) * grain
         wanted = (np.sqrt(max(len(drivers), 1)) if not null else 1.0) / snr
-        value = 100 + signal + wanted * noise / (_spread(noise, block) or 1.0)
+        value = 100 + signal + wanted * noise / (_spread(noise, unit) or 1.0)
         value += rng.uniform(0, 2) * np.sin(2 * np.pi * (at - edge[cell]) / duration[cell] + r)  # the iteration's own profile
         if r % 2 and fine:
             total = np.interp(ticks, at, value)
@@ -165,9 +163,9 @@ def make(
     return Case(f"{null or 'planted'}/{'fine' if fine else 'coarse'}", *_records(shown, seconds, beside, period), series, edges)
 
 
-def _spread(x: Floats, block: int) -> float:
-    n = len(x) // block
-    return float(x[: n * block].reshape(n, block).mean(axis=1).std())
+def _spread(x: Floats, unit: NDArray[np.int64]) -> float:
+    """Standard deviation of the means over units."""
+    return float((np.bincount(unit, x) / np.maximum(np.bincount(unit), 1)).std())
 
 
 def _active(seconds: Floats, edge: Floats, at: Floats, cell: NDArray[np.int64]) -> NDArray[np.bool_]:

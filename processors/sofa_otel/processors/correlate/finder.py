@@ -21,10 +21,8 @@ MIN_ITERATIONS: Final = 40
 MIN_INTERVALS: Final = 30
 JOINT_Q: Final = 0.05
 SHIFT_Q: Final = 0.20
-ALONE_Q: Final = 0.01
-"""False discovery rate for a candidate: one test alone has to be surer."""
 ALONE_P: Final = 0.05
-"""… and the other must at least lean the same way."""
+"""A candidate has passed the joint test, and the other one leans the same way at least this much (uncorrected)."""
 MIN_STRENGTH: Final = 0.1
 """Below 1 % of the variance nothing follows for a user, and the two views of a closed sum differ by that much."""
 _PER_SWARM: Final = 4
@@ -130,7 +128,7 @@ def _gate(pairs: Sequence[_Pair], job: str, rank: int) -> list[Correlation]:
             continue
         if q1 <= JOINT_Q and q2 <= SHIFT_Q:
             status = CorrelationStatus.ASSOCIATED
-        elif (q1 <= ALONE_Q and pair.shift_p <= ALONE_P) or (q2 <= ALONE_Q and pair.joint_p <= ALONE_P):
+        elif q1 <= JOINT_Q and pair.shift_p <= ALONE_P:
             status = CorrelationStatus.CANDIDATE
         else:
             continue

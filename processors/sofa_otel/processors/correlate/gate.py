@@ -127,7 +127,10 @@ class Design:
         if tones.shape[1]:
             both = remove(_off(self._detrend, tones), np.column_stack([v, x]))
             v, x = both[:, 0], both[:, 1:]
-        lost = self._detrend.shape[1] + tones.shape[1]
+        taps = whitener(v, max(1, min(6, m // 15)))
+        both = whiten(taps, np.column_stack([v, x]))
+        v, x = both[:, 0], both[:, 1:]
+        lost = self._detrend.shape[1] + tones.shape[1] + len(taps) - 1
         top = [int(k) for k in order[: min(6, m // 12, swarms - 1)]]
         r, size = np.zeros(swarms), np.full(swarms, 3.0)
         others = [k for k in range(swarms) if k not in top]
@@ -184,5 +187,7 @@ def _against_shifts(v: Floats, x: Floats, lost: int) -> tuple[Floats, Floats]:
     cross = np.fft.irfft(np.fft.rfft(v)[:, None] * np.conj(np.fft.rfft(x, axis=0)), n=n, axis=0)
     guard = min(8, n // 8)
     null = cross[guard : n - guard]
-    size = 1.0 / np.maximum((null**2).mean(axis=0), 1.0 / n)
+    # Neither series' memory (shifts) nor a shared rhythm of their variance (the products themselves) may pass for a relation.
+    spread = np.maximum((null**2).mean(axis=0), ((v[:, None] * x) ** 2).sum(axis=0))
+    size = 1.0 / np.maximum(spread, 1.0 / n)
     return cross[0], np.maximum(np.minimum(size, n - lost), 3.0)

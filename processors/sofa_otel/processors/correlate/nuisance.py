@@ -44,16 +44,16 @@ def combs(y: Floats) -> Floats:
     n = len(y)
     at, taper, width = np.arange(n), np.hanning(n), max(n // 20, 6)
     size = 1 << (4 * n - 1).bit_length()
-    first = max(int(3 * size / n), 1)
-    base = np.arange(first, size // 2)
+    base = np.arange(max(int(3 * size / n), 1), size // 2)
     harmonics = np.arange(1, _MAX_HARMONICS + 1)[:, None] * base[None, :]
-    inside = harmonics < size // 2
+    inside = harmonics < size  # a short burst's harmonics come back from beyond Nyquist's frequency, once
+    harmonics = np.minimum(harmonics, np.abs(size - harmonics))
     count = np.cumsum(inside, axis=0)
     columns: list[Floats] = []
     left = y - y.mean()
     for _ in range(_MAX_COMBS):
         ratio = _ratio(left * taper, size, width)
-        total = np.cumsum(np.where(inside, ratio[np.minimum(harmonics, size // 2)], 0.0), axis=0)
+        total = np.cumsum(np.where(inside, ratio[np.where(inside, harmonics, 0)], 0.0), axis=0)
         rarity = -gamma.logsf(total[_TEETH], count[_TEETH])
         teeth, best = np.unravel_index(int(np.argmax(rarity)), rarity.shape)
         if rarity[teeth, best] < np.log(2 * n * len(_TEETH) * 500) or len(columns) >= n // 8:
