@@ -115,7 +115,7 @@ def compare(report: dict[str, Any], truth: Truth, rank: int = 0) -> Comparison:
     lowest = min((r["rank"] for r in iterations["by_rank"]), default=rank)
     items = iterations["items"] if rank == lowest else []
     starts = np.sort(np.array([i["start_ns"] for i in items if i["kind"] in ("train", "warmup")], np.int64))
-    step = truth.median_s * 1e9
+    step = truth.median_s * 1e9 if total else 0.0
     return Comparison(
         found=True,
         level=level,
