@@ -54,7 +54,7 @@ class Agenda:
             from _sofa_probe import monitor
 
             loops = monitor.Monitor(self.tables, main_ident, self.pid, self.notice)
-            self.sampler.on_stack = loops.seen
+            self.sampler.on_stack, self.sampler.on_gone = loops.seen, loops.forget
             parts.append(loops)
         if _on("SOFA_PROBE_HOOKS"):
             parts.append(hooks.Hooks(self.tables, loops))

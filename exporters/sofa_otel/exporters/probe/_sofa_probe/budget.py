@@ -5,8 +5,9 @@ of new code costs ten times one of known code (imports, the first steps), so the
 directly: the rate falls at once where samples are dear and is back within a second where they are cheap.
 """
 
-HANDOVER_NS = 30000
-"""Two context switches and cold caches for the thread that had to give the lock up."""
+HANDOVER_NS = 100000
+"""Two context switches and cold caches for the thread that had to give the lock up: a cautious assumption, not a measurement.
+On a shared two-core virtual machine it came out anywhere between 0 and 500 µs (benchmarks/probe_cost.py)."""
 SLOWEST_HZ = 10.0
 MEMORY = 0.5
 

@@ -14,7 +14,7 @@ import time
 
 from _sofa_probe import agenda
 
-START_DELAY_S = 0.5
+START_DELAY_S = 0.15
 EXIT_JOIN_S = 0.05
 FORK_JOIN_S = 0.5
 

@@ -1,4 +1,4 @@
-"""Exact loops (Python 3.12 and later): ``sys.monitoring`` tells every backward jump of the functions the main thread is seen in.
+"""Exact loops (Python 3.12 and later): ``sys.monitoring`` tells every backward jump of the functions that threads are seen in.
 
 A training step is one turn of a loop that is already running when it is first sampled, so function entries never show it; JUMP
 events do, since both ``for`` and ``while`` close with a backward jump (checked on 3.12, 3.13). Events are local to code objects,
@@ -19,6 +19,7 @@ OFF, NARROW, WIDE = 0, 1, 2
 HOT_HZ = 2500
 TOTAL_HZ = 6000
 MAX_CODES = 400
+MAX_THREADS = 8
 IMPORTS = "<frozen importlib"
 BURST_NS = 500000000
 BURST_EVENTS = 4000
@@ -26,7 +27,9 @@ NAME = "sofa"
 
 
 class Monitor:
-    """Loop turns and bursts of function entries of the main thread, between two drains.
+    """Loop turns of the threads that run Python, and bursts of function entries of the main thread, between two drains.
+
+    A training loop need not be in the main thread: up to eight threads are followed, each with counts of its own.
 
     Attributes:
         active: A tool id was free; otherwise the monitor does nothing.
@@ -43,7 +46,7 @@ class Monitor:
         self._modules = {}
         self._paths = set()
         self._hot = set()
-        self._turns = {}
+        self._threads = {main_ident: (tid, {})}
         self._heads = {}
         self._symbols = {}
         self._watched = {}
@@ -64,30 +67,39 @@ class Monitor:
 
         A code object's bytecode lies inside the object, so its address plus an offset names an instruction of the process.
         """
-        turns, heads, hot, disable = self._turns, self._heads, self._hot, self._api.DISABLE
-        main, ident, now, limit = self._main, get_ident, monotonic_ns, HOT_HZ // 4
+        threads, heads, hot, disable = self._threads, self._heads, self._hot, self._api.DISABLE
+        ident, now, limit = get_ident, monotonic_ns, HOT_HZ // 4
 
         def jump(code, source, target):
             if target > source:
                 return disable
             key = id(code) + target
-            times = turns.get(key)
+            if key in hot:
+                return disable
+            thread = threads.get(ident())
+            if thread is None:
+                return None
+            times = thread[1].get(key)
             if times is None:
-                if key in hot:
-                    return disable
                 heads[key] = (code, source, target)
-                times = turns[key] = []
-            if ident() == main:
-                if len(times) >= limit:
-                    return disable
-                times.append(now())
+                times = thread[1][key] = []
+            if len(times) >= limit:
+                return disable
+            times.append(now())
             return None
 
         return jump
 
-    def seen(self, path, frame):
-        """Take note of a stack of the main thread (called by the sampler when that thread has run)."""
-        if path in self._paths or not self.active or self._mode == OFF:
+    def seen(self, ident, tid, path, frame):
+        """Take note of a stack of a thread that has run (called by the sampler)."""
+        if not self.active or self._mode == OFF:
+            return
+        known = self._threads.get(ident)
+        if known is None and len(self._threads) >= MAX_THREADS:
+            return
+        if known is None or known[0] != tid:  # an ended thread's identity may be another's now
+            self._threads[ident] = (tid, {})
+        if path in self._paths:
             return
         self._paths.add(path)
         if len(self._codes) >= MAX_CODES:
@@ -103,8 +115,10 @@ class Monitor:
     def _forget(self):
         """The table is full, of what start-up ran through more often than not: only what is seen from now on is followed."""
         codes = list(self._codes.values())
-        for kept in (self._codes, self._modules, self._hot, self._turns, self._heads, self._symbols, self._paths):
+        for kept in (self._codes, self._modules, self._hot, self._heads, self._symbols, self._paths):
             kept.clear()
+        for _, turns in self._threads.values():
+            turns.clear()
         for code in codes:
             self._set(code)
 
@@ -193,35 +207,37 @@ class Monitor:
         passed = max(now - self._drained, 1) / 1e9
         self._drained = now
         taken = []
-        for key, times in list(self._turns.items()):
-            count = len(times)
-            if count:
-                taken.append((count, key, times[:count]))
-                del times[:count]
+        for tid, turns in list(self._threads.values()):
+            for key, times in list(turns.items()):
+                count = len(times)
+                if count:
+                    taken.append((count, key, tid, times[:count]))
+                    del times[:count]
         taken.sort()
-        total = sum([count for count, _, _ in taken])
-        columns = (array("q"), array("I"), array("B"))
+        total = sum([count for count, _, _, _ in taken])
+        columns = (array("q"), array("I"), array("B"), array("I"))
         while taken:
-            count, key, times = taken.pop()
+            count, key, tid, times = taken.pop()
             if count >= HOT_HZ // 4 or total / passed > TOTAL_HZ:
                 total -= count
                 self._too_hot(key, count / passed)
                 continue
-            self._append(columns, times, self._symbol(key), LOOP)
+            self._append(columns, times, self._symbol(key), LOOP, tid)
         entries = self._entries[:]
         del self._entries[: len(entries)]
         for time, code in entries:
             symbol = self.tables.symbol(code, 0, code.co_firstlineno, self._modules.get(id(code), ""))
-            self._append(columns, (time,), symbol, ENTRY)
+            self._append(columns, (time,), symbol, ENTRY, self.tid)
         self.events += len(columns[0])
-        return _loop_frames(columns, self.tid)
+        return _loop_frames(columns)
 
     @staticmethod
-    def _append(columns, times, symbol, subkind):
+    def _append(columns, times, symbol, subkind, tid):
         if symbol:
             columns[0].extend(times)
             columns[1].extend([symbol] * len(times))
             columns[2].extend([subkind] * len(times))
+            columns[3].extend([tid] * len(times))
 
     def _too_hot(self, key, rate):
         """Switch a location off and say so; one that only filled its list while nobody drained it is switched on again."""
@@ -231,7 +247,8 @@ class Monitor:
             self._set(code)
             return
         self._hot.add(key)
-        self._turns.pop(key, None)
+        for _, turns in self._threads.values():
+            turns.pop(key, None)
         self.hot_count += 1
         if self.hot_count <= 20:
             line = _line(code, source, target)
@@ -250,6 +267,12 @@ class Monitor:
             line = _line(code, source, target)
             found = self._symbols[key] = self.tables.symbol(code, target, line, self._modules.get(id(code), ""))
         return found
+
+    def forget(self, idents):
+        """Threads have ended; their identities may be given away again."""
+        for ident in idents:
+            if ident != self._main:
+                self._threads.pop(ident, None)
 
     def restart(self):
         """The tables start anew."""
@@ -292,11 +315,11 @@ def _arguments():
         return ()
 
 
-def _loop_frames(columns, tid):
-    times, symbols, subkinds = columns
+def _loop_frames(columns):
+    times, symbols, subkinds, tids = columns
     count = len(times)
     if not count:
         return []
     zeros, none = array("q", bytes(8 * count)), array("I", bytes(4 * count))
-    tids, kinds = array("I", [tid]) * count, array("B", [PYTHON_CALL]) * count
+    kinds = array("B", [PYTHON_CALL]) * count
     return [wire.rows(wire.CALLS, (times, zeros, zeros, tids, symbols, none, kinds, subkinds))]

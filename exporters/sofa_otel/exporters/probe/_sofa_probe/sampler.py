@@ -33,15 +33,15 @@ class Sampler:
 
     Attributes:
         running: Threads that ran between the last two samples.
-        on_stack: Called with path id and leaf frame of the main thread whenever that thread has run (the loop monitor's source
-            of code objects).
+        on_stack: Called with ident, native id, path id and leaf frame of every thread that has run since the last sample (the
+            loop monitor's source of code objects).
     """
 
     def __init__(self, tables, threads):
         self.tables = tables
         self.threads = threads
         self.samples = self.late = self.rows = self.running = 0
-        self.on_stack = None
+        self.on_stack = self.on_gone = None
         self._turn = 0
         self._columns = _columns()
 
@@ -98,8 +98,8 @@ class Sampler:
             thread.cpu = cpu
             thread.path = path(frame)
             ran.append(thread)
-            if thread.main and self.on_stack is not None:
-                self.on_stack(thread.path, frame)
+            if self.on_stack is not None and thread.tid:
+                self.on_stack(ident, thread.tid, thread.path, frame)
         return ran
 
     def _undecided(self, ran, waited, period):
@@ -146,6 +146,9 @@ class Sampler:
         """Drop what is known of threads that were not in the last sample."""
         by_ident = self.threads.by_ident
         alive = [ident for ident, thread in by_ident.items() if thread.seen == self._turn]
+        gone = [ident for ident in by_ident if by_ident[ident].seen != self._turn]
+        if self.on_gone is not None and gone:
+            self.on_gone(gone)
         for thread in self.threads.forget(set(alive)):
             if thread.pending is not None:
                 self._emit(thread)
