@@ -31,6 +31,8 @@ LOOK_BACK_BEATS: Final = 64
 FASTEST_STEP_NS: Final = 5e5
 """Half a millisecond: faster cycles of Python are the body of something, never told from preparation by regularity alone."""
 LEAST_COVERAGE: Final = 0.4
+SURE_CALLS: Final = 32
+"""Optimiser calls after which two optimisers would have shown by the rhythm of their calls."""
 STALE_NS: Final = 100_000_000
 OPTIMIZER_HOOK: Final = "optimizer.step"
 LOADER_HOOK: Final = "dataloader.next"
@@ -140,7 +142,12 @@ class LevelChooser:
     # -- one thread ------------------------------------------------------------------------------------------------------------
     def _thread(self, store: TrainStore, pid: int, tid: int, now: int, idle: float, hits: list[int]) -> Plan | Refusal:
         trains = store.of_thread(pid, tid)
-        hooks = {self._keys.rows[i.key].function: (i, t) for i, t in trains if t.family == HOOK}
+        hooks: dict[str, tuple[TrainId, Train]] = {}
+        for train_id, train in trains:
+            if train.family == HOOK:  # one train for each optimiser where the source tells them apart: the busiest one counts
+                name = self._keys.rows[train_id.key].function
+                if name not in hooks or train.total >= hooks[name][1].total:
+                    hooks[name] = (train_id, train)
         loops = []
         for train_id, train in trains:
             if train.family == LOOP:
@@ -171,7 +178,7 @@ class LevelChooser:
         need = self._settings.min_cycles
         if len(calls) < need:
             return Refusal(f"{len(calls)} optimiser steps seen, {need} needed: run it longer", len(calls))
-        group = self._calls_a_cycle(calls, loader, loops)
+        group, sure = self._calls_a_cycle(calls, loader, loops)
         if not group:
             return Refusal(f"{len(calls)} optimiser steps seen, 8 needed where no loop is in sight: run it longer", len(calls))
         gaps = np.diff(calls[:: group][-LOOK_BACK_BEATS:]).astype(np.float64)
@@ -179,12 +186,13 @@ class LevelChooser:
             return Refusal(f"{len(gaps) + 1} steps of {group} optimisers seen, {need} needed: run it longer", len(gaps) + 1)
         return Plan(
             mode="marker", source="probe:hook", pid=train_id.pid, tid=train_id.tid, beat=train_id.key, markers=[train_id.key],
-            group=group, period_ns=float(np.median(gaps)), confidence=0.97 if len(gaps) >= 6 else 0.9,
+            blind=not sure, group=group, period_ns=float(np.median(gaps)), confidence=0.97 if len(gaps) >= 6 else 0.9,
             usual=self._usual(trains, calls[-LOOK_BACK_BEATS:]), levels=self._levels(loops, float(np.median(gaps)), now), score=10.0,
         )  # fmt: skip
 
-    def _calls_a_cycle(self, calls: Times, loader: tuple[TrainId, Train] | None, loops: list[Loop]) -> int:
-        """1, or the number of optimisers that take turns in every cycle of the step loop; 0 when it is too early to say."""
+    def _calls_a_cycle(self, calls: Times, loader: tuple[TrainId, Train] | None, loops: list[Loop]) -> tuple[int, bool]:
+        """1, or the number of optimisers that take turns in every cycle of the step loop, and whether that is sure; 0 when it is
+        too early to say."""
         cycles = [loop.beats for loop in loops if self._keys.role(loop.train_id.key).user and loop.coverage > 0.5]
         if loader is not None and len(loader[1].times) >= 4:
             cycles.append(loader[1].times)
@@ -196,12 +204,12 @@ class LevelChooser:
                 continue
             usual = int(np.median(counts))
             if usual == 1:
-                return 1
+                return 1, True
             if usual <= 4 and float(np.mean(counts == usual)) >= 0.9:
                 group = max(group, usual)
         if not group and len(calls) >= 8:
-            group = _alternation(calls)
-        return group
+            return _alternation(calls), len(calls) >= SURE_CALLS
+        return group, True
 
     def _by_marker(
         self, markers: list[tuple[TrainId, Train]], loops: list[Loop], trains: list[tuple[TrainId, Train]], now: int
@@ -252,6 +260,8 @@ class LevelChooser:
             if loop.coverage < 0.6 or loop.run < 0.5:
                 continue
             count = len(loop.beats)
+            if not role.user and (loop.period < 4 * FASTEST_STEP_NS or count <= 2 * need):
+                continue  # installed code loops a lot while it is imported
             if loop.period < FASTEST_STEP_NS or now - loop.beats[-1] > max(4 * loop.period, STALE_NS):
                 continue
             score = loop.coverage + role.scope + 0.7 * role.user
@@ -348,14 +358,16 @@ def accumulation(apart: NDArray[np.int64], most: int) -> int:
 
 
 def _alternation(calls: Times) -> int:
-    """2 when odd and even gaps between calls differ clearly: two optimisers take turns and no loop is in sight."""
-    gaps = np.diff(calls).astype(np.float64)[-LOOK_BACK_BEATS:]
-    if len(gaps) < 7:
+    """2 when odd and even gaps between calls differ (rank test): two optimisers take turns and no loop is in sight."""
+    gaps = np.diff(calls).astype(np.float64)[4:][-LOOK_BACK_BEATS:]
+    if len(gaps) < 16:
         return 1
-    odd, even = gaps[::2], gaps[1::2]
-    noise = float(np.median(np.abs(odd - np.median(odd))) + np.median(np.abs(even - np.median(even))))
-    apart = abs(float(np.median(odd) - np.median(even)))
-    return 2 if apart > 3 * noise and apart > 0.2 * float(np.median(gaps)) else 1
+    ranks = np.argsort(np.argsort(gaps)).astype(np.float64)
+    odd, even = ranks[::2], ranks[1::2]
+    n, m = len(odd), len(even)
+    score = (float(odd.sum()) - n * (n + m - 1) / 2) / np.sqrt(n * m * (n + m + 1) / 12)
+    apart = abs(float(np.median(gaps[::2]) / np.median(gaps[1::2])) - 1)
+    return 2 if abs(score) > 3.0 and apart > 0.05 else 1
 
 
 def _seconds(ns: float) -> str:

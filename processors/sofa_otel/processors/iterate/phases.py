@@ -45,8 +45,8 @@ def foreign_beats(store: TrainStore, plan: Plan, keys: KeyTable, start: int, end
             continue
         times = train.times
         low, high = np.searchsorted(times, start, side="right"), np.searchsorted(times, end)
-        if high <= low:
-            continue
+        if high <= low or np.searchsorted(times, start - 3 * plan.period_ns) < low:
+            continue  # it beats in ordinary cycles, too
         role = keys.role(train_id.key)
         first, last = min(first, int(times[low])), max(last, int(times[high - 1]))
         name = role.other or ("checkpoint" if keys.rows[train_id.key].function == "checkpoint.save" else "")

@@ -32,6 +32,7 @@ class BeatTracker:
         self._period = plan.period_ns
         self._last_ns = after_ns  # end of the last cycle told; 0 before the first
         self._seen_ns = after_ns  # beats up to here were looked at
+        self._skip = 0
         self._pending: list[int] = []  # ends of beats since the last cycle's
 
     @property
@@ -58,7 +59,7 @@ class BeatTracker:
         if not len(beats):
             return []
         calls = self._calls(store) if plan.mode == "loop" and plan.markers else None
-        ends = self._guided(beats, hits) if plan.guided else self._ends(beats, calls)
+        ends = self._guided(beats, hits) if plan.guided else self._before(beats, calls) + self._ends(beats, calls)
         self._seen_ns = int(beats[-1])
         cycles: list[Cycle] = []
         for begin, end in ends:
@@ -73,12 +74,24 @@ class BeatTracker:
         ]  # fmt: skip
         return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
 
+    def _before(self, beats: Times, calls: Times | None) -> list[tuple[int, int]]:
+        """Steps before the first optimiser call that the source saw at all: it begins to follow the optimiser's loops later
+        than the training loop. Counted by groups, in phase with the first call."""
+        if calls is None or self._last_ns or not len(calls):
+            return []
+        first = int(np.searchsorted(beats, calls[0]))
+        early = beats[:first]
+        ends = early[(first - np.arange(first)) % self.plan.group == 0].tolist()
+        self._skip = first
+        return [(0, end) for end in ends]
+
     def _ends(self, beats: Times, calls: Times | None) -> list[tuple[int, int]]:
         """(begin, end) of each step among new beats; begin 0 means "where the last one ended"."""
         ends: list[tuple[int, int]] = []
         group = self.plan.group
-        last = self._last_ns
-        for beat in beats.tolist():
+        skip, self._skip = self._skip, 0
+        last = int(beats[skip - 1]) if skip else self._last_ns
+        for beat in beats[skip:].tolist():
             if self.plan.mode == "marker" and self._pending and beat - self._pending[-1] > 5 * self._period:
                 self._pending.clear()  # half a turn of two optimisers, then something else
             self._pending.append(beat)

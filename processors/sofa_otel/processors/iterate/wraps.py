@@ -20,6 +20,7 @@ from sofa_otel.core.kinds import Kind, Wait
 from sofa_otel.core.symbols import Tables
 from sofa_otel.processors.iterate.keys import KeyTable
 
+_BUSY: Final = (Wait.UNKNOWN, Wait.ON_CPU, Wait.GIL)
 _IDLE: Final = (Wait.SLEEP, Wait.NETWORK, Wait.CHILD)
 _MOST_PAIRS: Final = 65_536
 _HALF_LIFE_NS: Final = 5e9
@@ -110,7 +111,7 @@ class Wraps:
 class Thread:
     """What is remembered of one sampled thread."""
 
-    __slots__ = ("busy", "hits", "idle", "interval", "last_ns", "last_path", "optimising", "others", "samples")
+    __slots__ = ("busy", "hits", "idle", "interval", "last_ns", "last_path", "optimising", "others", "samples", "waits")
 
     def __init__(self) -> None:
         self.last_path = 0
@@ -119,13 +120,14 @@ class Thread:
         self.samples = 0
         self.busy = 0.0
         self.idle = 0.0
+        self.waits = 0.0
         self.optimising = False
         self.hits: list[int] = []
         self.others: list[tuple[int, str]] = []
 
     def state(self) -> list[Any]:
         """Plain values (the last path belongs to the tables and is left out: one wrap may be missed after a restart)."""
-        return [self.last_ns, self.interval, self.samples, self.busy, self.idle, self.optimising, self.hits, self.others]
+        return [self.last_ns, self.interval, self.samples, self.busy, self.idle, self.optimising, self.hits, self.others, self.waits]
 
     @classmethod
     def restored(cls, state: list[Any]) -> Thread:
@@ -133,6 +135,7 @@ class Thread:
         thread = cls()
         thread.last_ns, thread.interval, thread.samples, thread.busy, thread.idle, thread.optimising, thread.hits = state[:7]
         thread.others = [(when, what) for when, what in state[7]]
+        thread.waits = state[8]
         return thread
 
 
@@ -209,6 +212,7 @@ class WrapStore:
         idle = float(weight[np.isin(wait, _IDLE)].sum())
         thread.busy = thread.busy * fade + float(weight.sum()) - idle
         thread.idle = thread.idle * fade + idle
+        thread.waits = thread.waits * fade + float(weight[~np.isin(wait, _BUSY)].sum())
         if thread.last_ns and len(when):
             mean = gap / len(when)
             thread.interval = mean if not thread.interval else thread.interval + 0.1 * min(len(when), 5) * (mean - thread.interval)
@@ -296,8 +300,14 @@ class WrapStore:
 
     # -- upkeep ----------------------------------------------------------------------------------------------------------------
     def idle(self) -> dict[tuple[int, int], float]:
-        """Share of recent time each thread slept."""
-        return {key: t.idle / (t.idle + t.busy) for key, t in self.threads.items() if t.idle + t.busy > 0 and t.samples >= 8}
+        """Share of recent time each thread slept; all of it when it merely waits for another thread that works."""
+        known = {key: t for key, t in self.threads.items() if t.idle + t.busy > 0 and t.samples >= 8}
+        waits = {key: t.waits / (t.idle + t.busy) for key, t in known.items()}
+        out = {}
+        for key, thread in known.items():
+            attends = waits[key] > 0.93 and any(pid == key[0] and waits[pid, tid] < 0.5 for pid, tid in known if tid != key[1])
+            out[key] = 1.0 if attends else thread.idle / (thread.idle + thread.busy)
+        return out
 
     def hits(self) -> dict[tuple[int, int], list[int]]:
         """Instants at which each thread was found in an optimiser."""
