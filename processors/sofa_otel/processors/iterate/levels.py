@@ -277,6 +277,11 @@ class LevelChooser:
                 best, best_score = loop, score
         if best is None:
             return refused
+        around = self._micro_batches(best, trains, now)
+        if around is not None:
+            if len(around.beats) < self._settings.min_cycles:
+                return Refusal(f"{len(around.beats)} steps of micro-batches seen, {self._settings.min_cycles} needed", len(around.beats))
+            best = around
         if idle > 0.75:
             return Refusal(f"the thread of {self._place(best)} sleeps {idle:.0%} of the time: a waiting loop, not training", len(best.beats))
         if best_score < 0.5:
@@ -296,6 +301,29 @@ class LevelChooser:
             guided=group > 1, period_ns=period, confidence=min(0.95, confidence + 0.1 * seen), blind=not seen,
             usual=self._usual(trains, best.beats), levels=self._levels(loops, period, now), score=best_score,
         )  # fmt: skip
+
+    def _micro_batches(self, inner: Loop, trains: list[tuple[TrainId, Train]], now: int) -> Loop | None:
+        """The loop around ``inner`` if that looks like gradient accumulation although no optimiser was seen yet: PyTorch, the
+        same function, 2 to 8 turns in every cycle, and no loader that begins anew (that would be an epoch)."""
+        rows = self._keys.rows
+        if not any(rows[i.key].module.split(".")[0] == "torch" for i, _ in trains):
+            return None
+        if any(self._keys.role(i.key).loader and t.times[-1] > inner.beats[0] for i, t in trains):
+            return None
+        place = rows[inner.train_id.key]
+        for train_id, train in trains:
+            row = rows[train_id.key]
+            if train_id == inner.train_id or (row.function, row.file) != (place.function, place.file) or not len(train.times):
+                continue
+            beats = train.times[train.times >= inner.beats[0]]
+            turns = int((inner.beats > train.times[-1]).sum())
+            if len(beats) < 2 and turns <= 8 and now - train.times[-1] < 16 * inner.period:
+                return Loop(train_id, beats, inner.period, inner.spread, inner.coverage, 1.0)  # too early to say
+            counts = np.diff(np.searchsorted(inner.beats, beats, side="right"))
+            if len(counts) and 2 <= counts[0] <= 8 and (counts == counts[0]).all():
+                period = float(np.median(np.diff(beats)))
+                return Loop(train_id, beats, period, inner.spread, inner.coverage, 1.0)
+        return None
 
     # -- pieces ------------------------------------------------------------------------------------------------------------------
     def _regular(self, loop: Loop) -> bool:

@@ -19,6 +19,7 @@ _OPTIM_STRONG: Final = re.compile(
     r"|update_mini_?batch|update_weights|update_parameters|update_batch|step_optimizer|learn_batch|_?optimi[sz]er_update)$"
 )
 _OPTIM_WEAK: Final = re.compile(r"^_?(step|update|optimi[sz]e|learn|train_one|backprop|backward|backward_pass)$")
+_SET_UP: Final = re.compile(r"(^|\.)(__init__|__setstate__|add_param_group|load_state_dict|state_dict|register_\w+)(\.|$)")
 _NOT_OPTIM: Final = re.compile(r"(^|[._/])(tqdm|rich|metrics?|meters?|lr_scheduler|profiler?|logging|gym|gymnasium|hashlib|env|envs)([._/]|$)")
 _EPOCH: Final = re.compile(r"(^|_)(epochs?|train_loop|training_loop|trainer|fit_stochastic|fit_loop|optimization_loop)(_|$)", re.I)
 _BODY: Final = re.compile(
@@ -57,7 +58,7 @@ def role_of(symbol: Symbol) -> Role:
     place = f"{symbol.module}"
     user = not _LIBRARY.search(symbol.file) and bool(symbol.file)
     optimiser = 0
-    if not _NOT_OPTIM.search(place):
+    if not _NOT_OPTIM.search(place) and not _SET_UP.search(symbol.function):
         if _OPTIM_STRONG.match(leaf) or _OPTIM_MODULE.search(place):
             optimiser = 2
         elif _OPTIM_WEAK.match(leaf):
