@@ -23,7 +23,7 @@ from sofa_otel.core.batch import BatchHeader, EventBatch
 from sofa_otel.core.errors import InputError
 from sofa_otel.core.kinds import Kind, Wait
 from sofa_otel.core.records import CaptureRequest
-from sofa_otel.exporters.collect.kernel_file import read_text
+from sofa_otel.exporters.collect.kernel_file import KernelFile, read_text
 from sofa_otel.exporters.collect.process_table import ProcessTree
 from sofa_otel.exporters.collect.pyspy_trace import parse_trace
 from sofa_otel.exporters.collect.ranks import Ranks
@@ -34,6 +34,8 @@ RATE_HZ: Final = 50.0
 _AT_ONCE: Final = 4
 _GRACE_NS: Final = 2_000_000_000
 """A process gets this long to let its probe be known, and to exec."""
+_PROBE_GRACE_NS: Final = 20_000_000_000
+"""The same where a probe was sent along: threads that fight for the interpreter lock can keep it from its first word for long."""
 
 _FAILURES: Final = 3
 _PR_SET_PDEATHSIG: Final = 1
@@ -117,6 +119,7 @@ class PySpyCollector:
     def __init__(self, root: str = "/") -> None:
         self.root = root
         self.has_probe: Callable[[int], bool] = lambda _pid: False
+        self._sent_along: dict[int, bool] = {}
         self._target: Target | None = None
         self._sink: Sink | None = None
         self._tree: ProcessTree | None = None
@@ -221,7 +224,8 @@ class PySpyCollector:
     def _wanted(self, tree: ProcessTree, pid: int, now_ns: int) -> bool:
         if pid in self._chunks or pid in self._off or 0 in self._off or self._failures.get(pid, 0) >= _FAILURES:
             return False
-        if now_ns - self._first_seen.setdefault(pid, now_ns) < _GRACE_NS or self.has_probe(pid):
+        age_ns = now_ns - self._first_seen.setdefault(pid, now_ns)
+        if age_ns < _GRACE_NS or self.has_probe(pid) or (age_ns < _PROBE_GRACE_NS and self._awaits_probe(pid)):
             return False
         if not os.path.exists(os.path.join(self.root, "proc", str(pid))):
             tree.drop(pid)
@@ -230,6 +234,13 @@ class PySpyCollector:
         if found is None:
             found = self._python[pid] = self._is_python(pid)
         return found
+
+    def _awaits_probe(self, pid: int) -> bool:
+        """Whether a probe was sent along with the process."""
+        if pid not in self._sent_along:
+            environ = KernelFile(os.path.join(self.root, "proc", str(pid), "environ"), keep=False).read()
+            self._sent_along[pid] = b"SOFA_PROBE_SOCKET=" in environ
+        return self._sent_along[pid]
 
     def _is_python(self, pid: int) -> bool:
         try:
