@@ -19,10 +19,11 @@ from sofa_otel.processors.summary.counters import StoredSeries
 
 MIN_ITERATIONS: Final = 40
 MIN_INTERVALS: Final = 30
-JOINT_Q: Final = 0.05
+JOINT_Q: Final = 0.02
 SHIFT_Q: Final = 0.20
+ALONE_Q: Final = 0.05
 ALONE_P: Final = 0.05
-"""A candidate has passed the joint test, and the other one leans the same way at least this much (uncorrected)."""
+"""A candidate has passed the joint test at ``ALONE_Q``, and the other leans the same way at least this much (uncorrected)."""
 MIN_STRENGTH: Final = 0.1
 """Below 1 % of the variance nothing follows for a user, and the two views of a closed sum differ by that much."""
 _PER_SWARM: Final = 4
@@ -128,7 +129,7 @@ def _gate(pairs: Sequence[_Pair], job: str, rank: int) -> list[Correlation]:
             continue
         if q1 <= JOINT_Q and q2 <= SHIFT_Q:
             status = CorrelationStatus.ASSOCIATED
-        elif q1 <= JOINT_Q and pair.shift_p <= ALONE_P:
+        elif q1 <= ALONE_Q and pair.shift_p <= ALONE_P:
             status = CorrelationStatus.CANDIDATE
         else:
             continue

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sofa_otel.processors.correlate.nuisance import clip, combs, remove, slow, whiten, whitener
+from sofa_otel.processors.correlate.nuisance import clip, combs, common, remove, slow, whiten, whitener
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -82,6 +82,8 @@ class Design:
         self._detrend = _orthonormal(slow(m, max(4, m // 8)))
         moves = [clip(seconds[frame.rows - lag] - seconds[frame.rows - lag - 1]) for lag in frame.lags]
         self._moves = [_off(self._drift, each) for each in moves]
+        rhythms = [rhythm for move in self._moves[0].T for rhythm in combs(move)[1]]
+        self._hints = common(rhythms)
         self._levels = [clip(_off(self._detrend, share[frame.rows - lag])) for lag in frame.lags]
 
     def test(self, y: Floats) -> Tested | None:
@@ -94,7 +96,7 @@ class Design:
         if _effective(dy) < 12:
             return None
         dy = _off(self._drift, dy)
-        tones = combs(dy)
+        tones, _ = combs(dy, self._hints)
         moved = np.column_stack([dy, *self._moves])
         if tones.shape[1]:
             moved = remove(_off(self._drift, tones), moved)

@@ -6,7 +6,8 @@ it was (Frisch-Waugh-Lovell) while its test becomes valid.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +34,25 @@ def slow(n: int, count: int) -> Floats:
     return np.cos(np.pi * at[:, None] * np.arange(count + 1)[None, :])
 
 
-def combs(y: Floats) -> Floats:
+class Rhythm(NamedTuple):
+    """Something that repeats: its fundamental as an index of the padded periodogram, and how many teeth its comb has."""
+
+    base: int
+    teeth: int
+
+
+def combs(y: Floats, hints: Sequence[Rhythm] = ()) -> tuple[Floats, list[Rhythm]]:
     """Sine and cosine columns of whatever repeats in ``y`` (none: ``(n, 0)``): a wave, or a burst with its harmonics.
 
     The sum of a comb's periodogram ordinates, each against the median around it, is held against a Gamma distribution; the best
     comb of all fundamentals must be rarer than 1 in 500 series.
+
+    Args:
+        y: ``(n,)``.
+        hints: Rhythms that other series of the same length are known to have; these need no search, so 1 in 20 suffices.
+
+    Returns:
+        The columns, and the rhythms that were found without a hint.
     """
     from scipy.stats import gamma
 
@@ -47,24 +62,48 @@ def combs(y: Floats) -> Floats:
     base = np.arange(max(int(3 * size / n), 1), size // 2)
     harmonics = np.arange(1, _MAX_HARMONICS + 1)[:, None] * base[None, :]
     inside = harmonics < size  # a short burst's harmonics come back from beyond Nyquist's frequency, once
-    harmonics = np.minimum(harmonics, np.abs(size - harmonics))
+    harmonics = np.where(inside, np.minimum(harmonics, np.abs(size - harmonics)), 0)
     count = np.cumsum(inside, axis=0)
     columns: list[Floats] = []
-    left = y - y.mean()
-    for _ in range(_MAX_COMBS):
+    found: list[Rhythm] = []
+    left, waiting = y - y.mean(), list(hints)
+    while len(columns) < n // 8:
         ratio = _ratio(left * taper, size, width)
-        total = np.cumsum(np.where(inside, ratio[np.where(inside, harmonics, 0)], 0.0), axis=0)
-        rarity = -gamma.logsf(total[_TEETH], count[_TEETH])
-        teeth, best = np.unravel_index(int(np.argmax(rarity)), rarity.shape)
-        if rarity[teeth, best] < np.log(2 * n * len(_TEETH) * 500) or len(columns) >= n // 8:
-            break
+        total = np.cumsum(np.where(inside, ratio[harmonics], 0.0), axis=0)[_TEETH]
+        # Among combs of as many teeth the largest sum is the rarest: few tail probabilities are needed.
+        peaks = [
+            (row, int(where[np.argmax(total[row, where])]))
+            for row, level in enumerate(_TEETH)
+            for where in (np.flatnonzero(count[level] == have) for have in range(1, level + 2))
+            if len(where)
+        ]
+        rarity = [-gamma.logsf(total[peak], count[_TEETH[peak[0]], peak[1]]) for peak in peaks]
+        teeth, best = peaks[int(np.argmax(rarity))]
+        if len(found) < _MAX_COMBS and max(rarity) >= np.log(2 * n * len(_TEETH) * 500):
+            found.append(Rhythm(int(base[best]), teeth))
+        else:
+            spots = [(hint, hint.teeth, int(hint.base - base[0])) for hint in waiting]
+            present = [s for s in spots if gamma.sf(total[s[1:]], count[_TEETH[s[1]], s[2]]) <= 0.05]
+            if not present:
+                break
+            hint, teeth, best = present[0]
+            waiting.remove(hint)
         for j in range(int(count[_TEETH[teeth], best])):
             if ratio[harmonics[j, best]] > 2 and len(columns) < n // 8:
                 omega = 2 * np.pi * harmonics[j, best] / size
                 columns += [np.cos(omega * at), np.sin(omega * at)]
-        basis, _ = np.linalg.qr(np.column_stack([np.ones(n), *columns]))
-        left = y - basis @ (basis.T @ y)
-    return np.column_stack(columns) if columns else np.zeros((n, 0))
+        if columns:
+            left = remove(np.column_stack([np.ones(n), *columns]), y)
+    return np.column_stack(columns) if columns else np.zeros((n, 0)), found
+
+
+def common(rhythms: Sequence[Rhythm], most: int = 6) -> list[Rhythm]:
+    """The rhythms that most series share, neighbours (1 %) counted as one."""
+    out: list[tuple[int, Rhythm]] = []
+    for one in sorted(rhythms, key=lambda r: (-r.teeth, r.base)):
+        if all(abs(one.base - other.base) > max(0.01 * one.base, 2) for _, other in out):
+            out.append((sum(abs(one.base - other.base) <= max(0.01 * one.base, 2) for other in rhythms), one))
+    return [rhythm for _, rhythm in sorted(out, key=lambda pair: -pair[0])[:most]]
 
 
 def _ratio(x: Floats, size: int, width: int) -> Floats:
