@@ -50,6 +50,11 @@ def test_a_counter_reset_does_not_go_backwards() -> None:
     )
 
 
+def test_two_readers_of_one_counter_do_not_count_twice() -> None:
+    crossing = counter(names.PROCESS_CPU_TIME, [10.0, 10.5, 10.49, 11.0, 10.98, 11.5])
+    assert Counters([crossing], 0, 9 * S).increase(names.PROCESS_CPU_TIME) == pytest.approx(1.5)
+
+
 def test_gauge_mean_sums_series_that_live_at_the_same_time() -> None:
     stored = [
         counter(names.PROCESS_RUNNABLE, [1, 1, 1, 1], kind="gauge", pid="1"),

@@ -68,14 +68,14 @@ def cpu_quota(f: Features) -> Hypothesis | None:
         return None
     evidence = [
         f"the quota was used up in {_percent(periods)} of its periods",
-        f"threads were held back for {held:.2f} s in every second",
+        f"runnable threads were held back in {_percent(held)} of the time",
     ]
     if f.has("cpu_granted", "num_cores"):
         evidence.append(f"{f['cpu_granted']:.2f} CPUs granted on a host with {f['num_cores']:.0f}")
     return Hypothesis(
         id=FindingId.CPU_QUOTA,
         title="The container's CPU limit slows the job",
-        lost=min(held, periods, 0.95),
+        lost=min(held, periods, 0.9),
         metric="cpu_throttled_periods",
         value=periods,
         reference=THROTTLED_PERIODS,

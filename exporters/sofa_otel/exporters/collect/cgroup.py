@@ -18,6 +18,7 @@ from sofa_otel.exporters.collector import Capability, Target
 UNLIMITED: Final = 1 << 60
 """Version 1 writes "no limit" as the largest multiple of the page size below 2^63."""
 
+_CHILDREN: Final = 8
 _LIMIT_POLLS: Final = 5
 """Limits change seldom: they are read every so many polls."""
 
@@ -95,6 +96,8 @@ class CgroupCollector(PolledCollector):
         super().__init__(root)
         self._polls = 0
         self._limits: list[tuple[int, float]] = []
+        self._owner = 0
+        self._groups = ""
 
     def probe(self) -> Capability:
         """Needs a mounted control-group hierarchy."""
@@ -108,8 +111,32 @@ class CgroupCollector(PolledCollector):
         )
 
     def _open(self, target: Target) -> None:
+        self._owner, self._groups = self._find_owner(target)
+        self._open_group(target)
+
+    def _find_owner(self, target: Target) -> tuple[int, str]:
+        """The process whose group counts, and its ``/proc/PID/cgroup``: a child's where a wrapper put it into another group."""
+        process = os.path.join(self.root, "proc", str(target.pid or "self"))
+        own = read_text(f"{process}/cgroup")
+        for child in read_text(f"{process}/task/{target.pid}/children").split()[:_CHILDREN]:
+            groups = read_text(os.path.join(self.root, "proc", child, "cgroup"))
+            if groups and groups != own:
+                return int(child), groups
+        return target.pid, own
+
+    def _follow(self, target: Target) -> None:
+        """Groups are entered after the start, too: by a wrapper for itself, by a container runtime for a process it moves."""
+        owner, groups = self._find_owner(target)
+        if groups and groups != self._groups:
+            self._owner, self._groups = owner, groups
+            for file in self._files:
+                file.close()
+            self._files.clear()
+            self._open_group(target)
+
+    def _open_group(self, target: Target) -> None:
         self._polls = 0
-        layout = self._layout = find_layout(target.root, target.pid, target.cgroup)
+        layout = self._layout = find_layout(target.root, self._owner, target.cgroup)
         self._cpu_version, cpu = layout.of("cpu")
         # The enforcing group is the one with the least quota: throttling is counted where the quota is.
         enforcing = min(cpu, key=lambda directory: quota_of(self._cpu_version, directory), default="")
@@ -138,15 +165,16 @@ class CgroupCollector(PolledCollector):
 
     def granted_cpus(self) -> float:
         """CPUs that the target may use at once; infinity when nothing tells."""
-        pid = self._target.pid if self._target else 0
         version, directories = self._layout.of("cpu")
         quotas = [quota_of(version, directory) for directory in directories]
-        return min([*quotas, cpuset_size(self._layout), affinity_size(self.root, pid), online_cpus(self.root)])
+        return min([*quotas, cpuset_size(self._layout), affinity_size(self.root, self._owner), online_cpus(self.root)])
 
     def _absolute(self, directory: str, file: str) -> KernelFile | None:
         return self._file(directory, file) if directory else None
 
     def _read(self, now_ns: int) -> None:
+        if self._target is not None and not self._target.cgroup:
+            self._follow(self._target)
         if self._polls % _LIMIT_POLLS == 0:
             limits = ((self._s_limit, self.granted_cpus()), (self._s_memory_limit, memory_limit(self._layout)))
             self._limits = [(series, value) for series, value in limits if value != float("inf")]

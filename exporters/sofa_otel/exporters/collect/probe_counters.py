@@ -13,7 +13,7 @@ from typing import Final
 from sofa_otel.core import names
 from sofa_otel.core.names import Metric
 from sofa_otel.core.series import Series, SeriesTable
-from sofa_otel.exporters.collect.cgroup import count_cpus
+from sofa_otel.exporters.collect.kernel_file import count_cpus
 
 OWNER_NS: Final = 3_000_000_000
 UNLIMITED: Final = 1 << 60

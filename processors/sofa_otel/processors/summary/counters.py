@@ -60,12 +60,17 @@ class Counters:
         return any(match(series) for series, _, _ in self._rows.get(metric.name, ()))
 
     def increase(self, metric: Metric, match: Match = _any) -> float:
-        """Summed increase of a counter over all matching series (resets count from zero)."""
+        """Summed increase of a counter over all matching series.
+
+        A fall by more than half is a reset, which counts from zero; a smaller one is two readers of one counter crossing.
+        """
         total = 0.0
         for series, _, value in self._rows.get(metric.name, ()):
             if match(series) and len(value) > 1:
-                step = np.diff(value)
-                total += float(np.where(step >= 0, step, value[1:]).sum())
+                reset = value[1:] < 0.5 * value[:-1]
+                peak = np.maximum.accumulate(value) if not reset.any() else value
+                step = np.diff(peak)
+                total += float(np.where(step >= 0, step, np.where(reset, value[1:], 0.0)).sum())
         return total
 
     def rate(self, metric: Metric, match: Match = _any) -> float:
@@ -89,12 +94,18 @@ class Counters:
             total += np.where(inside, value[at], 0.0)
         return float(total.mean())
 
-    def last(self, metric: Metric, match: Match = _any) -> float | None:
-        """Last value of the first matching series."""
-        for series, _, value in self._rows.get(metric.name, ()):
-            if match(series):
-                return float(value[-1])
-        return None
+    def largest_increase(self, metric: Metric, match: Match = _any) -> float:
+        """Largest increase of one series: several processes of one control group tell the same counter."""
+        each = [series for series, _, _ in self._rows.get(metric.name, ()) if match(series)]
+        return max((self.increase(metric, one.__eq__) for one in each), default=0.0)
+
+    def greatest_mean(self, metric: Metric) -> float | None:
+        """Largest mean of one series of a gauge; None without points."""
+        return max((float(value.mean()) for _, _, value in self._rows.get(metric.name, ())), default=None)
+
+    def least(self, metric: Metric, match: Match = _any) -> float | None:
+        """Least of the series' last values (limits: the tightest one holds); None without points."""
+        return min((float(value[-1]) for series, _, value in self._rows.get(metric.name, ()) if match(series)), default=None)
 
     def series(self, metric: str) -> list[tuple[Series, NDArray[np.int64], NDArray[np.float64]]]:
         """The cut series of a metric."""

@@ -68,7 +68,7 @@ def _cpu(counters: Counters) -> dict[str, float]:
         if total:
             out |= {f"host_cpu_{mode}": value / total for mode, value in modes.items()}
             out["cpu_util"] = 1.0 - (modes["idle"] + modes["iowait"]) / total
-    granted = counters.last(names.CGROUP_CPU_LIMIT)
+    granted = counters.least(names.CGROUP_CPU_LIMIT)
     if granted:
         out["cpu_granted"] = granted
     elif cpus:
@@ -84,11 +84,12 @@ def _cpu(counters: Counters) -> dict[str, float]:
             out["runnable_per_cpu"] = runnable / out["cpu_granted"]
     if (threads := counters.mean(names.PROCESS_THREAD_COUNT)) is not None:
         out["threads"] = threads
-    elapsed = counters.increase(names.CGROUP_CPU_PERIODS, having(names.PERIOD_STATE, "elapsed"))
+    elapsed = counters.largest_increase(names.CGROUP_CPU_PERIODS, having(names.PERIOD_STATE, "elapsed"))
     if elapsed:
-        throttled = counters.increase(names.CGROUP_CPU_PERIODS, having(names.PERIOD_STATE, "throttled"))
-        out["cpu_throttled_periods"] = throttled / elapsed
-        out["cpu_throttled_share"] = counters.increase(names.CGROUP_CPU_THROTTLED) / seconds
+        throttled = counters.largest_increase(names.CGROUP_CPU_PERIODS, having(names.PERIOD_STATE, "throttled"))
+        out["cpu_throttled_periods"] = min(throttled / elapsed, 1.0)
+        # The kernel adds up the time of every CPU's run queue: more than a second in a second is possible.
+        out["cpu_throttled_share"] = min(counters.largest_increase(names.CGROUP_CPU_THROTTLED) / seconds, 1.0)
     for resource in ("cpu", "memory", "io"):
         match: Match = lambda s, r=resource: (  # type: ignore[misc]  # noqa: E731
             s.attribute(names.PRESSURE_RESOURCE) == r and s.attribute(names.PRESSURE_KIND) == "some"
@@ -102,7 +103,7 @@ def _memory(counters: Counters) -> dict[str, float]:
     out: dict[str, float] = {}
     if (used := counters.mean(names.PROCESS_MEMORY_USAGE)) is not None:
         out["memory_used_bytes"] = used
-    usage, limit = counters.mean(names.CGROUP_MEMORY_USAGE), counters.last(names.CGROUP_MEMORY_LIMIT)
+    usage, limit = counters.greatest_mean(names.CGROUP_MEMORY_USAGE), counters.least(names.CGROUP_MEMORY_LIMIT)
     if usage is not None and limit:
         out["memory_limit_share"] = usage / limit
     if counters.has(names.PROCESS_PAGING_FAULTS):
