@@ -1,6 +1,7 @@
-"""Public GPU traces (Kineto JSON, marks stripped) as development data: streams alone and together, against their ProfilerStep marks.
+"""Public GPU traces (Kineto JSON, marks stripped) as development data: streams alone and together, against their ProfilerStep
+marks.
 
-    python benchmarks/iterations/kineto.py DIR
+python benchmarks/iterations/kineto.py DIR
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ KINDS = {
     "gpu_memcpy": Kind.GPU_COPY, "gpu_memset": Kind.GPU_COPY, "cuda_driver": Kind.GPU_RUNTIME, "Runtime": Kind.GPU_RUNTIME,
     "Kernel": Kind.GPU_KERNEL, "Memcpy": Kind.GPU_COPY, "Memset": Kind.GPU_COPY, "Operator": Kind.CPU_OP, "operator": Kind.CPU_OP,
 }  # fmt: skip
-FAMILIES = {"ops": {Kind.CPU_OP, Kind.SPAN}, "runtime": {Kind.GPU_RUNTIME}, "kernels": {Kind.GPU_KERNEL, Kind.GPU_COPY}, "all": set(Kind)}
+FAMILIES = {
+    "ops": {Kind.CPU_OP, Kind.SPAN},
+    "runtime": {Kind.GPU_RUNTIME},
+    "kernels": {Kind.GPU_KERNEL, Kind.GPU_COPY},
+    "all": set(Kind),
+}
 MARK = re.compile(r"ProfilerStep\s*#\s*\d+")
 
 
@@ -47,11 +53,20 @@ def load(path: Path) -> tuple[EventBatch, list[tuple[int, int]]]:
             pid, tid = int(event["pid"]), int(str(event["tid"]).split()[-1])
         except ValueError:
             continue
-        rows.append((start, length, int(kind), tables.symbols.intern_symbol(Symbol(name, str(event.get("cat")))), pid, tid & 0x3FFFFFFF))
+        rows.append(
+            (start, length, int(kind), tables.symbols.intern_symbol(Symbol(name, str(event.get("cat")))), pid, tid & 0x3FFFFFFF)
+        )
     table = np.array(rows, np.int64).reshape(-1, 6)
     table = table[np.argsort(table[:, 0] + table[:, 1], kind="stable")]
     batch = EventBatch.build(
-        HEADER, tables, start_ns=table[:, 0], duration_ns=table[:, 1], kind=table[:, 2], name=table[:, 3], pid=table[:, 4], tid=table[:, 5]
+        HEADER,
+        tables,
+        start_ns=table[:, 0],
+        duration_ns=table[:, 1],
+        kind=table[:, 2],
+        name=table[:, 3],
+        pid=table[:, 4],
+        tid=table[:, 5],
     )
     return batch, sorted(set(marks))
 
@@ -72,8 +87,9 @@ def main() -> None:
             mid = float(np.median(spans)) if spans else 0.0
             found = np.array([i.end_ns for i in out.iterations])
             print(
-                f"   {name:8} {len(part):7} found {last.found!s:5} n {len(spans):4} {mid / 1e6:8.2f} ms conf {last.confidence:.2f} "
-                f"F1@25 {f1(found, ends, 0.25 * med) if len(ends) > 2 and len(found) else 0:.2f} {len(part) / cost / 1e3:.0f} kev/s {last.reason[:90]}"
+                f"   {name:8} {len(part):7} found {last.found!s:5} n {len(spans):4} {mid / 1e6:8.2f} ms "
+                f"conf {last.confidence:.2f} F1@25 {f1(found, ends, 0.25 * med) if len(ends) > 2 and len(found) else 0:.2f} "
+                f"{len(part) / cost / 1e3:.0f} kev/s {last.reason[:90]}"
             )
 
 

@@ -1,7 +1,8 @@
-"""Scores the detector on recordings of real jobs: python benchmarks/iterations/score.py DIR [--only GLOB] [--drop loop,hook,sample].
+"""Scores the detector on recordings of real jobs: python benchmarks/iterations/score.py DIR [--only GLOB] [--drop
+loop,hook,sample].
 
-Per job: lock (steps ended in event time), count error, median error against the script's own step times, and boundary F1 at 10 and
-25 % of a step, with one constant offset (the script's clock starts elsewhere in its loop body).
+Per job: lock (steps ended in event time), count error, median error against the script's own step times, and boundary F1 at
+10 and 25 % of a step, with one constant offset (the script's clock starts elsewhere in its loop body).
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def main() -> None:
     parser.add_argument("--drop", default="")
     parser.add_argument("-v", action="store_true")
     args = parser.parse_args()
-    print(f"{'job':16} {'rows':>7} {'truth':>6} {'count':>6} {'err%':>6} {'med ms':>8} {'err%':>6} {'F1@10':>6} {'F1@25':>6} {'lock':>5} {'conf':>5} {'kev/s':>6} source")
+    print(
+        f"{'job':16} {'rows':>7} {'truth':>6} {'count':>6} {'err%':>6} {'med ms':>8} {'err%':>6} {'F1@10':>6} {'F1@25':>6} "
+        f"{'lock':>5} {'conf':>5} {'kev/s':>6} source"
+    )
     for path in sorted(args.dir.glob(args.only + ".json.gz")):
         name = path.name[: -len(".json.gz")]
         truth_file = args.dir / f"{name}.truth.json"
@@ -81,7 +85,10 @@ def main() -> None:
         mine = [i for i in out.iterations if i.kind in ("train", "warmup")]
         if not steps:
             verdict = "ok" if not last.found else "FALSE DETECTION"
-            print(f"{name:16} {len(batch):7} {'-':>6} {len(mine):6} {verdict} {last.reason[:110]} {last.source} conf {last.confidence}")
+            print(
+                f"{name:16} {len(batch):7} {'-':>6} {len(mine):6} {verdict} {last.reason[:110]} "
+                f"{last.source} conf {last.confidence}"
+            )
             continue
         ends = np.array([e for _, e in steps])
         med = float(np.median([e - s for s, e in steps]))

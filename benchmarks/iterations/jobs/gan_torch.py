@@ -1,3 +1,4 @@
+# ruff: noqa
 import time
 import torch, torch.nn as nn
 import truth

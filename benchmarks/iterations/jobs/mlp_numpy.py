@@ -1,3 +1,4 @@
+# ruff: noqa
 import sys, time
 import numpy as np
 import truth

@@ -1,3 +1,4 @@
+# ruff: noqa
 import time, warnings
 import numpy as np
 from sklearn.neural_network import MLPClassifier, _multilayer_perceptron as m

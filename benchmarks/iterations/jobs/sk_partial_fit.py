@@ -1,3 +1,4 @@
+# ruff: noqa
 import time
 import numpy as np
 from sklearn.linear_model import SGDClassifier

@@ -1,3 +1,4 @@
+# ruff: noqa
 import sys, time
 import torch, torch.nn as nn
 from torch.utils.data import Dataset, DataLoader

@@ -1,3 +1,4 @@
+# ruff: noqa
 import os, sys, time, tempfile
 import torch, torch.nn as nn, torch.nn.functional as F
 import truth

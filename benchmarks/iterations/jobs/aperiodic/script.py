@@ -1,3 +1,4 @@
+# ruff: noqa
 import collections, hashlib, json, random, re, time
 random.seed(5)
 words = ["".join(random.choices("abcdefgh", k=random.randint(2, 9))) for _ in range(120000)]

@@ -1,3 +1,4 @@
+# ruff: noqa
 import random, select, socket, threading, time, json
 s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen()
 def client():

@@ -1,3 +1,4 @@
+# ruff: noqa
 import time
 for i in range(25):
     time.sleep(.25)

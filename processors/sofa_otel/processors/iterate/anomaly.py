@@ -34,6 +34,12 @@ class Durations:
         """Median of what is remembered, 0 when nothing is, ns."""
         return float(np.median(self._recent)) if self._recent else 0.0
 
+    @property
+    def spread(self) -> float:
+        """Robust coefficient of variation of what is remembered."""
+        middle = self.median
+        return 1.4826 * float(np.median(np.abs(np.asarray(self._recent) - middle))) / middle if middle else 0.0
+
     def score(self, duration: float) -> float:
         """Robust z-score: distance from the median in units of 1.4826 MAD (at least 1 % of the median)."""
         if len(self._recent) < _FEWEST:

@@ -1,24 +1,28 @@
 """IterationDetector: iterations of one rank from whatever its sources see, on-line, without marks.
 
-Learn wide, track narrow. While nothing is locked the detector looks at what it has every 25 ms of event time; a look asks each kind
-of source for its best level (:mod:`levels` for loops and hooks). Once a plan is chosen the cycles seen so far are told from the first
-one on, and from then on tracking only needs the chosen beats. A plan that rests on regularity alone is kept back for a while, so that
-a preparatory loop can still give way to the training loop.
+Learn wide, track narrow. While nothing is locked the detector looks at what it has every 25 ms of event time; a look asks
+each kind of source for its best level (:mod:`levels` for loops and hooks). Once a plan is chosen the cycles seen so far are
+told from the first one on, and from then on tracking only needs the chosen beats. A plan that rests on regularity alone is
+kept back for a while, so that a preparatory loop can still give way to the training loop.
 
-The result depends only on the events and their times: a look happens at multiples of 25 ms (250 ms once locked) of event time,
-however the input is cut.
+The result depends only on the events and their times: a look happens at multiples of 25 ms (250 ms once locked) of event
+time, however the input is cut.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from sofa_otel.core.batch import EventBatch, concat
+from sofa_otel.core.codec import decode_batch, encode_batch
 from sofa_otel.core.kinds import Kind
 from sofa_otel.core.names import IterationKind
 from sofa_otel.core.records import Anomaly, CaptureRequest, Detection, Iteration
-from sofa_otel.core.symbols import Tables
+from sofa_otel.core.symbols import Symbol, Tables
+from sofa_otel.processors.iterate import snapshot
 from sofa_otel.processors.iterate.keys import KeyTable
 from sofa_otel.processors.iterate.learn import Anchors
 from sofa_otel.processors.iterate.levels import LevelChooser
@@ -36,6 +40,10 @@ from sofa_otel.processors.iterate.voted import VotedChooser
 from sofa_otel.processors.iterate.wraps import WrapStore
 from sofa_otel.processors.iterate.wraptrack import WrapTracker
 
+_PLAIN: Final = (
+    "_committed", "_locked_ns", "_locked_after", "_now", "_first_ns", "_next_look", "_next_sampled", "_looked", "_against",
+    "_candidate", "_uncommitted", "_stalled", "events",
+)  # fmt: skip
 _PATIENCE = 5.0
 _SAMPLED_LOOK_NS = 100_000_000
 _WRAPS = 8192
@@ -71,8 +79,8 @@ class IterationDetector:
         self._wraps = WrapStore(self._keys, tables, self._settings.max_keys)
         self._chooser = LevelChooser(self._keys, self._settings)
         self._sampled = SampledChooser(self._keys, self._settings)
-        self._voted = VotedChooser(self._keys, self._settings)
-        self._window = TokenWindow(self._keys, tables, self._settings.window_tokens)
+        self._voted = VotedChooser(self._settings)
+        self._window = TokenWindow(tables, self._settings.window_tokens)
         self._anchors: Anchors | None = None
         self._rate = SamplingRate(self._settings)
         self._numbering = Numbering(job, rank)
@@ -156,6 +164,60 @@ class IterationDetector:
         out.detections.append(self._detection())
         return out
 
+    # -- state -----------------------------------------------------------------------------------------------------------------
+    def to_bytes(self) -> bytes:
+        """The state; at most 256 KB after a lock. Feeding goes on identically after :meth:`from_bytes`."""
+        plan = self._tracker.plan if self._tracker is not None and self._committed else None
+        packer = snapshot.Packer(self._keys)
+        wraps, chains = snapshot.pack_wraps(self._wraps, self._tables, plan, packer)
+        trains = snapshot.pack_trains(self._store, plan, packer)
+        tracked = snapshot.pack_plan(self._tracker.plan, packer, chains) if self._tracker is not None else None
+        anchors = self._anchors
+        state = {
+            "version": snapshot.STATE_VERSION, "job": self._job, "rank": self._rank, "trains": trains, "wraps": wraps,
+            "plan": tracked, "tracker": self._tracker.state() if self._tracker is not None else None,
+            "anchors": [anchors.hashes.tobytes(), anchors.phases.tobytes(), *anchors[2:]] if anchors is not None else None,
+            "window": self._window.state(), "voted": self._voted.state(), "rate": self._rate.state(),
+            "numbering": self._numbering.state(), "refusal": msgspec.to_builtins(self._refusal),
+            "plain": [getattr(self, name) for name in _PLAIN],
+            "pending": encode_batch(self._pending) if self._pending is not None and len(self._pending) else None,
+            "keys": packer.rows(),
+        }  # fmt: skip
+        return snapshot.encode(state)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, tables: Tables, settings: DetectorSettings | None = None) -> IterationDetector:
+        """A detector that goes on where ``data`` was taken; symbols it needs are interned in ``tables``.
+
+        Raises:
+            InputError: Not a state, or one of another version.
+        """
+        state = snapshot.decode(data)
+        self = cls(state["job"], state["rank"], tables, settings)
+        for row in state["keys"]:
+            self._keys.intern(Symbol(*row))
+        snapshot.unpack_trains(self._store, state["trains"])
+        snapshot.unpack_wraps(self._wraps, tables, state["wraps"])
+        self._window.restore(state["window"])
+        self._voted.restore(state["voted"])
+        self._rate.restore(state["rate"])
+        self._numbering.restore(state["numbering"])
+        self._refusal = msgspec.convert(state["refusal"], Refusal)
+        for name, value in zip(_PLAIN, state["plain"], strict=True):
+            setattr(self, name, value)
+        if state["anchors"] is not None:
+            hashes, phases, *rest = state["anchors"]
+            self._anchors = Anchors(np.frombuffer(hashes, np.uint64), np.frombuffer(phases, np.float64), *rest)
+        if state["plan"] is not None:
+            plan = msgspec.convert(state["plan"], Plan)
+            if plan.mode == "vote":
+                self._tracker = VoteTracker.restored(plan, state["tracker"])
+            else:
+                self._tracker = WrapTracker(plan) if plan.mode == "wrap" else BeatTracker(plan, self._keys)
+                self._tracker.restore(state["tracker"])
+        self._pending = decode_batch(state["pending"], tables) if state["pending"] else None
+        return self
+
     # -- one look ----------------------------------------------------------------------------------------------------------------
     def _step(self, batch: EventBatch | None, edge: int, out: DetectorOutput) -> None:
         if batch is not None:
@@ -236,6 +298,10 @@ class IterationDetector:
         threads = [thread.interval for thread in self._wraps.threads.values() if thread.interval > 0]
         return min(threads, default=0.0)
 
+    def _interval_of(self, plan: Plan) -> float:
+        thread = self._wraps.threads.get((plan.pid, plan.tid))
+        return thread.interval if thread is not None else 0.0
+
     @staticmethod
     def _ask(request: CaptureRequest | None, out: DetectorOutput) -> None:
         if request is not None:
@@ -286,7 +352,7 @@ class IterationDetector:
             return
         found = self._choose(now)
         refused = isinstance(found, Refusal) or found.confidence <= self._settings.min_confidence
-        if sampled and not self._committed and not silent and (refused or found.mode == "wrap"):
+        if sampled and not self._committed and not silent and (isinstance(found, Refusal) or refused or found.mode == "wrap"):
             self._waver(plan, found, now, out)
             return
         if isinstance(found, Refusal) or refused:
@@ -359,7 +425,8 @@ class IterationDetector:
         if covered >= _FEWEST_SHARE * whole and len(cycles) >= self._settings.min_cycles_blind:
             return False
         self._refusal = Refusal(
-            f"a loop of {len(cycles)} cycles ran for {covered / 1e9:.1f} s of {whole / 1e9:.1f} s: too little to be training", len(cycles)
+            f"a loop of {len(cycles)} cycles ran for {covered / 1e9:.1f} s of {whole / 1e9:.1f} s: too little to be training",
+            len(cycles),
         )
         self._tracker = None
         return True
@@ -372,10 +439,11 @@ class IterationDetector:
             return
         if plan.mode == "vote":
             if plan.source == "perf:syscall" and self._anchors is not None:
-                used = sorted({self._keys.rows[token].function for token in self._window.used(plan.pid, plan.tid)})
-                names = [(name, "syscall", "", 0) for name in used]
+                names = [(name, "syscall", "", 0) for name in self._window.used(plan.pid, plan.tid)]
                 reason = f"locked on system calls, period {plan.period_ns / 1e6:.1f} ms"
-                out.requests.append(CaptureRequest(source="perf_syscalls", mode="narrow", pid=plan.pid, names=names, reason=reason))
+                out.requests.append(
+                    CaptureRequest(source="perf_syscalls", mode="narrow", pid=plan.pid, names=names, reason=reason)
+                )
             return
         rows = {plan.beat: 0, **dict.fromkeys(plan.markers[:4], 0)}
         mine = self._store.of_thread(plan.pid, plan.tid)
@@ -385,18 +453,29 @@ class IterationDetector:
                 rows[train_id.key] = 0
         names = [(row.function, row.module, row.file, row.line) for row in (self._keys.rows[key] for key in rows)]
         reason = f"locked on {plan.source}, period {plan.period_ns / 1e6:.1f} ms"
-        out.requests.append(CaptureRequest(source="probe", mode="narrow", pid=plan.pid, names=names[:64], reason=reason))
+        request = CaptureRequest(
+            source="probe", mode="narrow", pid=plan.pid, names=names[:64], rate_hz=self._rate.settle(), reason=reason
+        )
+        out.requests.append(request)
 
     def _detection(self) -> Detection:
         if self._tracker is None:
             reason = self._refusal.reason or f"no repeated loop, hook or call in {self.events} events"
             return Detection(job=self._job, rank=self._rank, found=False, reason=reason)
         plan = self._tracker.plan
-        period = (self._numbering.durations.median or plan.period_ns) / 1e9
+        period = (self._numbering.durations.median or plan.period_ns * (plan.group if plan.mode == "wrap" else 1)) / 1e9
+        confidence, note = plan.confidence, ""
+        if plan.mode == "wrap":
+            samples = period * 1e9 / max(self._interval_of(plan), 1.0)
+            rough, low = f"{samples:.1f} samples an iteration of {1e3 * period:.1f} ms", self._settings.min_confidence
+            if samples < 1.5 * self._settings.min_samples:
+                confidence, note = min(confidence, low), f"too short for this source: {rough}; count and times are rough"
+            elif self._numbering.durations.spread > 0.35:
+                confidence, note = min(confidence, low), f"boundaries are unsure at {rough}"
         levels = [msgspec.structs.replace(level, period_s=period) if level.name == "step" else level for level in plan.levels]
         return Detection(
-            job=self._job, rank=self._rank, found=True, reason="", level="step", source=plan.source,
-            confidence=round(plan.confidence, 3), levels=levels, locked_ns=self._locked_ns, locked_after=self._locked_after,
+            job=self._job, rank=self._rank, found=True, reason=note, level="step", source=plan.source,
+            confidence=round(confidence, 3), levels=levels, locked_ns=self._locked_ns, locked_after=self._locked_after,
         )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """KeyTable: the detector's own small numbers for places in a program.
 
-Symbol ids belong to a sink's tables and mean nothing after a restart; the detector's state must. So every place that the detector
-remembers gets a local number here, and the table (with the symbols themselves) is part of the state.
+Symbol ids belong to a sink's tables and mean nothing after a restart; the detector's state must. So every place that the
+detector remembers gets a local number here, and the table (with the symbols themselves) is part of the state.
 """
 
 from __future__ import annotations

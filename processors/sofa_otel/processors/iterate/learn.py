@@ -1,8 +1,8 @@
 """Recurrence voting: what repeats in a token stream, and at which distances.
 
-A short sequence of tokens that occurs once an iteration is a witness, and there are plenty. Distance is counted in tokens of that
-thread, not in seconds, so wall-clock jitter does not matter. For every k-gram: how often, at which median distance, how steadily.
-Distances that many k-grams share are the levels of the loop nest. Measured here: 1.5 M tokens/s (numpy sorts).
+A short sequence of tokens that occurs once an iteration is a witness, and there are plenty. Distance is counted in tokens of
+that thread, not in seconds, so wall-clock jitter does not matter. For every k-gram: how often, at which median distance, how
+steadily. Distances that many k-grams share are the levels of the loop nest. Measured here: 1.5 M tokens/s (numpy sorts).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Anchors(NamedTuple):
         phases: Their place in the cycle relative to the first, tokens.
         period: Tokens a cycle.
         voters: Keys that agreed.
-        count: Cycles seen (median over the voters).
+        cycles: Cycles seen (median over the voters).
         coverage: Share of the stream that they span.
     """
 
@@ -35,7 +35,7 @@ class Anchors(NamedTuple):
     phases: NDArray[np.float64]
     period: float
     voters: int
-    count: float
+    cycles: float
     coverage: float
 
 
@@ -59,7 +59,7 @@ def gram_hashes(tokens: NDArray[np.uint32]) -> list[NDArray[np.uint64]]:
 
 class _Keys(NamedTuple):
     hash: NDArray[np.uint64]
-    count: NDArray[np.int64]
+    times: NDArray[np.int64]
     gap: NDArray[np.float64]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
@@ -97,7 +97,7 @@ def recurring(tokens: NDArray[np.uint32]) -> _Keys:
     if not found[0]:
         empty = np.empty(0, np.int64)
         return _Keys(empty.astype(np.uint64), empty, empty.astype(np.float64), empty, empty)
-    return _Keys(*(np.concatenate(values) for values in found))  # type: ignore[arg-type]
+    return _Keys(*(np.concatenate(values) for values in found))
 
 
 def _group_median(values: NDArray[np.float64], group: NDArray[np.intp], groups: int) -> NDArray[np.float64]:
@@ -136,10 +136,12 @@ def levels(tokens: NDArray[np.uint32]) -> list[Anchors]:
     return found
 
 
-def _anchors(tokens: NDArray[np.uint32], columns: list[NDArray[np.uint64]], keys: _Keys, mine: NDArray[np.intp]) -> Anchors | None:
+def _anchors(
+    tokens: NDArray[np.uint32], columns: list[NDArray[np.uint64]], keys: _Keys, mine: NDArray[np.intp]
+) -> Anchors | None:
     """The steadiest keys of a level and their phases."""
     period = float(np.median(keys.gap[mine]))
-    best = mine[np.lexsort((keys.hash[mine], -keys.count[mine]))][: 4 * MOST_ANCHORS]
+    best = mine[np.lexsort((keys.hash[mine], -keys.times[mine]))][: 4 * MOST_ANCHORS]
     hashes = np.sort(keys.hash[best])
     places, which = places_of(columns, hashes)
     if len(places) < 4:
@@ -162,7 +164,7 @@ def _anchors(tokens: NDArray[np.uint32], columns: list[NDArray[np.uint64]], keys
     if len(chosen) < 3:
         return None
     phases = (np.arctan2(sine, cosine)[chosen] * period / (2 * np.pi)) % period
-    count = float(np.median(keys.count[mine]))
+    count = float(np.median(keys.times[mine]))
     coverage = float(np.median(keys.last[mine] - keys.first[mine])) / max(len(tokens), 1)
     return Anchors(hashes[chosen], phases, period, len(mine), count, coverage)
 

@@ -1,7 +1,7 @@
 """Which loop is the training step: the level question, for exact sources (loops and hooks).
 
-A thread's loops form a nest (epoch, step, micro-batch, layers, library internals) and all of them are periodic. The step is one
-update of the parameters, so the witnesses are heard in this order:
+A thread's loops form a nest (epoch, step, micro-batch, layers, library internals) and all of them are periodic. The step is
+one update of the parameters, so the witnesses are heard in this order:
 
 1. *The optimiser.* A loop whose every cycle holds one call of it is the step loop; if several are (an epoch holds calls too), the
    fastest. If only every n-th cycle holds one, the step is n cycles (gradient accumulation). Two calls a cycle: two optimisers.
@@ -181,13 +181,14 @@ class LevelChooser:
         group, sure = self._calls_a_cycle(calls, loader, loops)
         if not group:
             return Refusal(f"{len(calls)} optimiser steps seen, 8 needed where no loop is in sight: run it longer", len(calls))
-        gaps = np.diff(calls[:: group][-LOOK_BACK_BEATS:]).astype(np.float64)
+        gaps = np.diff(calls[::group][-LOOK_BACK_BEATS:]).astype(np.float64)
         if len(gaps) < need - 1:
             return Refusal(f"{len(gaps) + 1} steps of {group} optimisers seen, {need} needed: run it longer", len(gaps) + 1)
         return Plan(
             mode="marker", source="probe:hook", pid=train_id.pid, tid=train_id.tid, beat=train_id.key, markers=[train_id.key],
             blind=not sure, group=group, period_ns=float(np.median(gaps)), confidence=0.97 if len(gaps) >= 6 else 0.9,
-            usual=self._usual(trains, calls[-LOOK_BACK_BEATS:]), levels=self._levels(loops, float(np.median(gaps)), now), score=10.0,
+            usual=self._usual(trains, calls[-LOOK_BACK_BEATS:]),
+            levels=self._levels(loops, float(np.median(gaps)), now), score=10.0,
         )  # fmt: skip
 
     def _calls_a_cycle(self, calls: Times, loader: tuple[TrainId, Train] | None, loops: list[Loop]) -> tuple[int, bool]:
@@ -242,7 +243,8 @@ class LevelChooser:
         return Plan(
             mode="loop", source="probe:loop", pid=loop.train_id.pid, tid=loop.train_id.tid, beat=loop.train_id.key,
             markers=sorted(i.key for i, _ in markers), group=seen.every, period_ns=period,
-            confidence=min(0.95, 0.75 + 0.2 * seen.share), usual=usual, levels=self._levels(loops, period, now), score=8.0 + loop.coverage,
+            confidence=min(0.95, 0.75 + 0.2 * seen.share), usual=usual,
+            levels=self._levels(loops, period, now), score=8.0 + loop.coverage,
         )  # fmt: skip
 
     def _by_coverage(
@@ -266,7 +268,8 @@ class LevelChooser:
                 continue
             score = loop.coverage + role.scope + 0.7 * role.user
             if not self._regular(loop):
-                why = f"cycles of {self._place(loop)} vary too much to be steps (spread {loop.spread:.0%} of {_seconds(loop.period)})"
+                varies = f"spread {loop.spread:.0%} of {_seconds(loop.period)}"
+                why = f"cycles of {self._place(loop)} vary too much to be steps ({varies})"
                 refused = max(refused, Refusal(why, count), key=lambda refusal: refusal.cycles)
                 continue
             if count - 1 < need:
@@ -280,10 +283,14 @@ class LevelChooser:
         around = self._micro_batches(best, trains, now)
         if around is not None:
             if len(around.beats) < self._settings.min_cycles:
-                return Refusal(f"{len(around.beats)} steps of micro-batches seen, {self._settings.min_cycles} needed", len(around.beats))
+                return Refusal(
+                    f"{len(around.beats)} steps of micro-batches seen, {self._settings.min_cycles} needed", len(around.beats)
+                )
             best = around
         if idle > 0.75:
-            return Refusal(f"the thread of {self._place(best)} sleeps {idle:.0%} of the time: a waiting loop, not training", len(best.beats))
+            return Refusal(
+                f"the thread of {self._place(best)} sleeps {idle:.0%} of the time: a waiting loop, not training", len(best.beats)
+            )
         if best_score < 0.5:
             return Refusal(f"only inner loops are regular ({self._place(best)} every {_seconds(best.period)})", len(best.beats))
         confidence = 0.55 + 0.1 * (best_score >= 1.5) + 0.1 * min(1.0, len(best.beats) / 40) + 0.1 * (best.spread < 0.15)
@@ -291,7 +298,9 @@ class LevelChooser:
         group, seen = spacing(best.beats, hits, self._settings.max_accumulation)
         if group > 1:
             outer = [
-                loop for loop in loops if loop.coverage > 0.6 and len(loop.beats) > need and abs(loop.period / best.period / group - 1) < 0.15
+                loop
+                for loop in loops
+                if loop.coverage > 0.6 and len(loop.beats) > need and abs(loop.period / best.period / group - 1) < 0.15
             ]
             if outer:
                 best, group = outer[0], 1
@@ -336,7 +345,7 @@ class LevelChooser:
         return f"{row.function}:{row.line}"
 
     def _usual(self, trains: list[tuple[TrainId, Train]], ends: Times) -> list[int]:
-        """Loops and hooks that beat in at least half of the cycles; the rest is foreign (validation, checkpoint, an epoch's end)."""
+        """Loops and hooks that beat in at least half of the cycles; the rest is foreign (validation, an epoch's end)."""
         usual = []
         for train_id, train in trains:
             held = np.diff(np.searchsorted(train.times, ends)) > 0

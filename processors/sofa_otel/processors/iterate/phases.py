@@ -1,7 +1,7 @@
 """Phases of the loop: what lies between two ends of a step besides the step.
 
-Validation, checkpoints and the end of an epoch happen between optimiser steps, so a cycle that is much longer than usual is looked
-at: if loops beat in it that do not belong to a usual cycle, it is split into the step and the rest.
+Validation, checkpoints and the end of an epoch happen between optimiser steps, so a cycle that is much longer than usual is
+looked at: if loops beat in it that do not belong to a usual cycle, it is split into the step and the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SamplingRate: asks the sampler for what the detector needs, and no more.
 
-While no loop is resolved the rate climbs; once locked it settles at about 24 samples an iteration, so that a job with long steps pays
-next to nothing and one with short steps is resolved as far as the cost budget (the governor's business) allows.
+While no loop is resolved the rate climbs; once locked it settles at about 24 samples an iteration, so that a job with long
+steps pays next to nothing and one with short steps is resolved as far as the cost budget (the governor's business) allows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SamplingRate:
         if now - self._began_ns > _GIVE_UP_NS:
             if self._asked > 0:
                 self._asked = 0.0
-                return self._request(0.0, "no loop found in sampled stacks; back to the usual rate")
+                return self._request(self._settings.usual_rate_hz, "no loop found in sampled stacks; back to the usual rate")
             return None
         rate = 1e9 / interval
         want = min(self._settings.max_rate_hz, _CLIMB * max(rate, self._asked))
@@ -61,15 +61,17 @@ class SamplingRate:
             return None
         now_rate = self._asked or 1e9 / interval
         if not sampled:
-            if self._asked:
-                self._asked = 0.0
-                return self._request(0.0, "locked on an exact source")
             return None
         want = min(self._settings.max_rate_hz, max(20.0, self._settings.good_samples * 1e9 / period_ns))
         if 0.8 < want / now_rate < 2.5:
             return None
         self._asked = want
         return self._request(want, f"{self._settings.good_samples:.0f} samples an iteration of {period_ns / 1e6:.1f} ms")
+
+    def settle(self) -> float:
+        """Rate to ask for together with narrowing to an exact source: the usual one if more was asked for, else 0."""
+        raised, self._asked = self._asked > 0, 0.0
+        return self._settings.usual_rate_hz if raised else 0.0
 
     def _request(self, rate: float, reason: str) -> CaptureRequest:
         return CaptureRequest(source="probe", mode="wide", rate_hz=round(rate, 1), reason=reason)

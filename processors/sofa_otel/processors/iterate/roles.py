@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 
 from sofa_otel.core.symbols import Symbol
 
-_OPTIM_MODULE: Final = re.compile(r"(^|[._/])(optim|optimizers?|optax|_stochastic_optimizers|deepspeed\.ops\.adam|apex\.optimizers)([._/]|$)")
+_OPTIM_MODULE: Final = re.compile(
+    r"(^|[._/])(optim|optimizers?|optax|_stochastic_optimizers|deepspeed\.ops\.adam|apex\.optimizers)([._/]|$)"
+)
 _OPTIM_STRONG: Final = re.compile(
     r"^(zero_grad|apply_gradients?|apply_updates?|update_params|optimizer_step|partial_fit|fit_batch|train_on_batch"
     r"|train_step|training_step|train_batch|train_one_batch|train_iter(ation)?|sgd_step|adam_step|sgd_update|adam_update"
@@ -20,13 +22,19 @@ _OPTIM_STRONG: Final = re.compile(
 )
 _OPTIM_WEAK: Final = re.compile(r"^_?(step|update|optimi[sz]e|learn|train_one|backprop|backward|backward_pass)$")
 _SET_UP: Final = re.compile(r"(^|\.)(__init__|__setstate__|add_param_group|load_state_dict|state_dict|register_\w+)(\.|$)")
-_NOT_OPTIM: Final = re.compile(r"(^|[._/])(tqdm|rich|metrics?|meters?|lr_scheduler|profiler?|logging|gym|gymnasium|hashlib|env|envs)([._/]|$)")
-_EPOCH: Final = re.compile(r"(^|_)(epochs?|train_loop|training_loop|trainer|fit_stochastic|fit_loop|optimization_loop)(_|$)", re.I)
+_NOT_OPTIM: Final = re.compile(
+    r"(^|[._/])(tqdm|rich|metrics?|meters?|lr_scheduler|profiler?|logging|gym|gymnasium|hashlib|env|envs)([._/]|$)"
+)
+_EPOCH: Final = re.compile(
+    r"(^|_)(epochs?|train_loop|training_loop|trainer|fit_stochastic|fit_loop|optimization_loop)(_|$)", re.I
+)
 _BODY: Final = re.compile(
     r"(^|_)(batch|minibatch|step|forward|backward|backprop|loss|grads?|gradients?|layer|cell|attention|collate|getitem|augment"
     r"|transform|next_data|clip|zero|init_group|dropout|activation|call|call_impl|listcomp|genexpr|dictcomp)(_|$)"
 )
-_VALIDATION: Final = re.compile(r"(^|_)(eval(uate|uation)?|valid(ate|ation)?|val|test|estimate|score|predict|inference|accuracy)(_|$)", re.I)
+_VALIDATION: Final = re.compile(
+    r"(^|_)(eval(uate|uation)?|valid(ate|ation)?|val|test|estimate|score|predict|inference|accuracy)(_|$)", re.I
+)
 _CHECKPOINT: Final = re.compile(r"(^|_)(save|checkpoint|ckpt|savez|dump|persist|serialize|snapshot)(_|$)", re.I)
 _LOADER: Final = re.compile(
     r"(^|[._/])(torch[./]utils[./]data|dataloader|multiprocessing|threading|concurrent|queue|joblib|loky|selectors|asyncio|socket)([._/]|$)"

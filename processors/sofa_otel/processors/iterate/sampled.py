@@ -1,9 +1,9 @@
 """SampledChooser: the level question where only sampled stacks speak.
 
-Every frame's wraps form levels: sweep a cut through the frame's offsets, and the number of wraps that cross it is constant inside one
-loop and jumps at a nested one. A level with regular gaps is a candidate. From there on the witnesses are the same as for exact loops
-(optimiser, coverage, names), weaker by what sampling hides: a wrap is missed when an iteration has samples on one side of the cut only,
-so periods are measured by counting over long spans, never by differences of two instants.
+Every frame's wraps form levels: sweep a cut through the frame's offsets, and the number of wraps that cross it is constant
+inside one loop and jumps at a nested one. A level with regular gaps is a candidate. From there on the witnesses are the same
+as for exact loops (optimiser, coverage, names), weaker by what sampling hides: a wrap is missed when an iteration has samples
+on one side of the cut only, so periods are measured by counting over long spans, never by differences of two instants.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def _lag(gaps: NDArray[np.float64], lag: int) -> float:
     return float((logs[lag:] * logs[:-lag]).sum() / max(float((logs * logs).sum()), 1e-12))
 
 
-def level_of(frame: FrameId, cut: int, rows: NDArray[np.int64], interval: float, now: int, sides: tuple[float, float]) -> Level | None:
+def level_of(
+    frame: FrameId, cut: int, rows: NDArray[np.int64], interval: float, now: int, sides: tuple[float, float]
+) -> Level | None:
     """Measure the wraps over one cut."""
     if len(rows) < 4:
         return None
@@ -196,25 +198,34 @@ class SampledChooser:
             return refused
         if idle > 0.75:
             return Refusal(f"the thread of {self._place(store, best)} sleeps {idle:.0%} of the time", len(best.ends))
-        group, hits = self._accumulation(best, thread)
-        if group > 1:
-            outer = [level for level in nest if abs(level.period / (group * best.period) - 1) < _SAME and len(level.ends) > need]
+        turns, hits = self._accumulation(best, thread)
+        hidden = self._score(store, best)[1]
+        if hidden:  # its own entries are the calls that were seen
+            hits = 0
+        if turns > 1:
+            outer = [level for level in nest if abs(level.period / (turns * best.period) - 1) < _SAME and len(level.ends) > need]
             if outer:
-                best, group = outer[0], 1
-        enough = best.samples * group
-        confidence = 0.5 + 0.15 * min(1.0, len(best.ends) / 30) + 0.1 * (best.spread < 0.2) + 0.1 * bool(hits) + 0.1 * (enough >= 20)
+                best, turns = outer[0], 1
+        enough = best.samples * turns
+        confidence = (
+            0.5 + 0.15 * min(1.0, len(best.ends) / 30) + 0.1 * (best.spread < 0.2) + 0.1 * bool(hits) + 0.1 * (enough >= 20)
+        )
+        same = [other for other in levels if other.frame == best.frame and len(other.ends) >= 4 * len(best.ends)]
+        if any(other.coverage > 0.8 and self._trouble(store, other) for other in same):
+            confidence = min(confidence, 0.5)  # a loop in the same function that samples cannot resolve
         if enough < 1.5 * self._settings.min_samples or best.missed > 0.15:
             confidence = min(confidence, 0.5)
-        rows = [LoopLevel("step", len(best.ends) // group, group * best.period / 1e9)]
+        rows = [LoopLevel("step", len(best.ends) // turns, turns * best.period / 1e9)]
         rows += [
             LoopLevel("epoch" if level.period > best.period else "micro-batch", len(level.ends), level.period / 1e9)
             for level in nest
             if abs(level.period / best.period - 1) > _SAME
         ]
         return Plan(
-            mode="wrap", source="probe:sample", pid=best.frame.pid, tid=best.frame.tid, beat=best.frame.chain, cut=best.cut, group=group,
-            missed=best.missed, period_ns=best.period, confidence=confidence, blind=not hits,
-            levels=sorted(rows, key=lambda row: -row.period_s)[:6], score=best_score + 0.5 * bool(hits) + 0.001 * min(len(best.ends), 99),
+            mode="wrap", source="probe:sample", pid=best.frame.pid, tid=best.frame.tid, beat=best.frame.chain,
+            cut=best.cut, group=turns, missed=best.missed, period_ns=best.period, confidence=confidence, blind=not hits,
+            levels=sorted(rows, key=lambda row: -row.period_s)[:6],
+            score=best_score + 0.5 * bool(hits) + 0.001 * min(len(best.ends), 99),
         )  # fmt: skip
 
     def _trouble(self, store: WrapStore, level: Level) -> str:
@@ -225,10 +236,12 @@ class SampledChooser:
         if level.samples >= self._settings.min_samples and level.missed <= 0.3:
             if level.spread <= 0.3 + min(0.8 / max(level.samples, 0.5), 0.1):
                 return ""
-            return f"wraps of {self._place(store, level)} are irregular (spread {level.spread:.0%} of {level.period / 1e6:.1f} ms)"
+            return (
+                f"wraps of {self._place(store, level)} are irregular (spread {level.spread:.0%} of {level.period / 1e6:.1f} ms)"
+            )
         return (
-            f"too short for this source: {level.samples:.1f} samples an iteration of about {level.period / 1e6:.1f} ms: raise the "
-            "sampling rate, or use hooks or raw_syscalls"
+            f"too short for this source: {level.samples:.1f} samples an iteration of about {level.period / 1e6:.1f} ms: raise "
+            "the sampling rate, or use hooks or raw_syscalls"
         )
 
     def _epoch_below(self, store: WrapStore, frame: FrameId) -> str:
@@ -252,7 +265,7 @@ class SampledChooser:
         role = self._keys.role(codes[-1])
         inside = any(self._keys.role(code).optimiser == 2 for code in codes)
         scope = 1.0 if role.scope > 0 else -0.4 if role.scope < 0 else 0.0
-        plumbing = sum(self._keys.role(code).loader for code in codes[-2:]) > 0
+        plumbing = any(self._keys.role(code).loader and self._keys.rows[code].module != "threading" for code in codes[-3:])
         return min(level.coverage, 1.0) + scope + 0.7 * role.user - 0.6 * bool(role.other) - 0.5 * inside - plumbing, inside
 
     def _accumulation(self, level: Level, thread: Thread) -> tuple[int, int]:

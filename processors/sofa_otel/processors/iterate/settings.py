@@ -20,6 +20,7 @@ class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_keys: Loops kept.
         max_accumulation: Micro-batches an optimiser step may be made of.
         min_samples: Samples an iteration from which on sampled stacks count as enough; ``good_samples`` is what is asked for.
+        usual_rate_hz: The probe's own rate, asked for again when a higher one is not needed any more.
         max_rate_hz: Highest sampling rate asked for.
         stall_factor, stall_min_s: No end of an iteration for this many periods, and this long, is a stall.
         window_tokens: Bound of the learn window of anonymous streams (system calls, ops, kernels).
@@ -38,6 +39,7 @@ class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_accumulation: int = 64
     min_samples: float = 8.0
     good_samples: float = 24.0
+    usual_rate_hz: float = 100.0
     max_rate_hz: float = 1000.0
     stall_factor: float = 10.0
     stall_min_s: float = 5.0

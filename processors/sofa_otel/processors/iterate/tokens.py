@@ -1,8 +1,9 @@
 """TokenWindow: anonymous streams (system calls, ops, spans, kernels) as token sequences, a sequence a thread or device stream.
 
-What an event *is* becomes a small number: a system call's name (futex split into wait and wake), an op, a span, a kernel without its
-template arguments. Return values, sizes and scheduling are left out; they only add noise. Runs of one token count once, so that a
-retry loop does not stretch the distance between what repeats.
+What an event *is* becomes a 32-bit number (a content hash, so that learned anchors survive a restart): a system call's name
+(futex split into wait and wake), an op, a span, a kernel without its template arguments. Return values, sizes and scheduling
+are left out; they only add noise. Runs of one token count once, so that a retry loop does not stretch the distance between
+what repeats.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from numpy.typing import NDArray
 
 from sofa_otel.core.batch import EventBatch
 from sofa_otel.core.kinds import Kind
-from sofa_otel.core.symbols import Symbol, Tables
-from sofa_otel.processors.iterate.keys import KeyTable
+from sofa_otel.core.symbols import Tables, content_hash
 
 SYSCALL: Final = 0
 OP: Final = 1
 DEVICE: Final = 2
-SOURCES: Final = ("syscall", "op", "kernel")
+SOURCES: Final = ("perf:syscall", "op", "kernel")
 _FAMILY: Final = {
     Kind.SYSCALL: SYSCALL, Kind.CPU_OP: OP, Kind.SPAN: OP, Kind.COLLECTIVE: OP, Kind.GPU_RUNTIME: OP,
     Kind.GPU_KERNEL: DEVICE, Kind.GPU_COPY: DEVICE,
@@ -95,13 +95,12 @@ class TokenWindow:
     """Streams of one rank, bounded together.
 
     Args:
-        keys: Local numbers (a token is one).
         tables: Tables of the batches.
         most: Tokens kept over all streams.
     """
 
-    def __init__(self, keys: KeyTable, tables: Tables, most: int) -> None:
-        self._keys = keys
+    def __init__(self, tables: Tables, most: int) -> None:
+        self._names: dict[int, str] = {}
         self._tables = tables
         self._most = most
         self._token_of: dict[tuple[int, int], int] = {}
@@ -115,7 +114,10 @@ class TokenWindow:
         rows = np.flatnonzero(family >= 0)
         if not rows.size:
             return
-        name, sub = batch.name[rows].astype(np.int64), np.where(kinds[rows] == Kind.SYSCALL, batch.subkind[rows], 0).astype(np.int64)
+        name, sub = (
+            batch.name[rows].astype(np.int64),
+            np.where(kinds[rows] == Kind.SYSCALL, batch.subkind[rows], 0).astype(np.int64),
+        )
         code = name * 4 + sub
         values, inverse = np.unique(code, return_inverse=True)
         numbers = np.array([self._token(int(value)) for value in values], np.int64)[inverse]
@@ -132,10 +134,25 @@ class TokenWindow:
             self.streams.setdefault(stream_id, Stream()).extend(numbers[at].astype(np.uint32), ends[rows[at]])
         self._bound()
 
-    def used(self, pid: int, tid: int) -> list[int]:
-        """Tokens of a thread's system calls."""
+    def used(self, pid: int, tid: int) -> list[str]:
+        """Names of a thread's system calls."""
         stream = self.streams.get(StreamId(pid, tid, SYSCALL))
-        return np.unique(stream.arrays()[0]).tolist() if stream is not None else []
+        tokens = np.unique(stream.arrays()[0]).tolist() if stream is not None else []
+        return sorted({self._names[token] for token in tokens if token in self._names})
+
+    def state(self) -> list[Any]:
+        """Plain values."""
+        return [
+            list(self.only) if self.only else None,
+            self._names,
+            [[list(i), s.state()] for i, s in sorted(self.streams.items())],
+        ]
+
+    def restore(self, state: list[Any]) -> None:
+        """Inverse of :meth:`state`."""
+        self.only = StreamId(*state[0]) if state[0] else None
+        self._names = state[1]
+        self.streams = {StreamId(*i): Stream.restored(s) for i, s in state[2]}
 
     def _bound(self) -> None:
         total = sum(stream.size for stream in self.streams.values())
@@ -155,7 +172,9 @@ class TokenWindow:
                 found = -1
             else:
                 plain = _ARGUMENTS.sub("", symbol.function) or symbol.function
-                found = self._keys.intern(Symbol(plain, symbol.module, code & 3))
+                found = content_hash(plain, symbol.module, code & 3) & 0xFFFFFFFF
+                if symbol.module == "syscall":
+                    self._names[found] = plain
             self._token_of[code >> 2, code & 3] = found
         return found
 

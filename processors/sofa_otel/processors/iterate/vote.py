@@ -1,7 +1,8 @@
 """VoteTracker: boundaries of anonymous streams by a Hough vote of the anchors.
 
-Every occurrence of an anchor says "a cycle began this many tokens ago". Votes are summed in bins of a 48th of a period; peaks that are
-at least .55 periods apart and .35 of the usual height are cycles. Cycles with few votes are something else (validation, checkpoint).
+Every occurrence of an anchor says "a cycle began this many tokens ago". Votes are summed in bins of a 48th of a period; peaks
+that are at least .55 periods apart and .35 of the usual height are cycles. Cycles with few votes are something else
+(validation, checkpoint).
 """
 
 from __future__ import annotations
@@ -76,7 +77,18 @@ class VoteTracker:
     def state(self) -> list[Any]:
         """Plain values."""
         hashes, phases, period, voters, count, coverage = self.anchors
-        return [hashes.tobytes(), phases.tobytes(), period, voters, count, coverage, self.last_ns, float(self._place), self._seen, self._votes]
+        return [
+            hashes.tobytes(),
+            phases.tobytes(),
+            period,
+            voters,
+            count,
+            coverage,
+            self.last_ns,
+            float(self._place),
+            self._seen,
+            self._votes,
+        ]
 
     @classmethod
     def restored(cls, plan: Plan, state: list[Any]) -> VoteTracker:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from sofa_otel.core.records import LoopLevel
-from sofa_otel.processors.iterate.keys import KeyTable
 from sofa_otel.processors.iterate.learn import Anchors, gram_hashes, levels, places_of
 from sofa_otel.processors.iterate.plan import Plan, Refusal
 from sofa_otel.processors.iterate.settings import DetectorSettings
 from sofa_otel.processors.iterate.tokens import DEVICE, OP, SOURCES, Stream, StreamId, TokenWindow
 from sofa_otel.processors.iterate.vote import boundaries, times_at
 
-_OPTIMISER: Final = re.compile(r"(Optimizer\.step|optimizer\.step|Optimizer\.zero_grad|apply_gradients|_foreach_add|adam|sgd)", re.I)
 _FEWEST_TOKENS: Final = 64
 FASTEST_NS: Final = 2e6
 
@@ -24,14 +21,20 @@ class VotedChooser:
     """Chooses stream and level.
 
     Args:
-        keys: Local numbers (tokens).
         settings: Thresholds.
     """
 
-    def __init__(self, keys: KeyTable, settings: DetectorSettings) -> None:
-        self._keys = keys
+    def __init__(self, settings: DetectorSettings) -> None:
         self._settings = settings
         self._learned: dict[StreamId, int] = {}
+
+    def state(self) -> list[Any]:
+        """Plain values."""
+        return [[list(i), n] for i, n in sorted(self._learned.items())]
+
+    def restore(self, state: list[Any]) -> None:
+        """Inverse of :meth:`state`."""
+        self._learned = {StreamId(*i): n for i, n in state}
 
     def due(self, window: TokenWindow) -> bool:
         """Whether any stream has grown by half since it was looked at."""
@@ -77,7 +80,12 @@ class VotedChooser:
         chosen = strongest
         for row in sorted(rows, key=lambda row: row[1]):  # outwards while the inner count is constant and small
             inner = row[1] / chosen[1]
-            if row[1] > 1.5 * chosen[1] and inner <= 16.5 and abs(inner - round(inner)) < 0.1 and row[0].voters >= 0.2 * chosen[0].voters:
+            if (
+                row[1] > 1.5 * chosen[1]
+                and inner <= 16.5
+                and abs(inner - round(inner)) < 0.1
+                and row[0].voters >= 0.2 * chosen[0].voters
+            ):
                 chosen = row
         anchors, period, count, spread, covered = chosen
         need = self._settings.min_cycles_blind
@@ -91,7 +99,7 @@ class VotedChooser:
         votes = min(1.0, anchors.voters / 40)
         confidence = 0.45 + 0.15 * votes + 0.15 * min(1.0, count / 20) + 0.1 * (spread < 0.25) + 0.1 * (covered > 0.8)
         plan = Plan(
-            mode="vote", source=f"{'perf:' if stream_id.family == 0 else ''}{SOURCES[stream_id.family]}", pid=stream_id.pid, tid=stream_id.tid,
+            mode="vote", source=SOURCES[stream_id.family], pid=stream_id.pid, tid=stream_id.tid,
             beat=stream_id.family, period_ns=period, confidence=min(confidence, 0.95), blind=True,
             levels=[LoopLevel("step" if row is chosen else "epoch" if row[1] > period else "micro-batch", row[2], row[1] / 1e9)
                     for row in sorted(rows, key=lambda row: -row[1])][:6],

@@ -1,9 +1,9 @@
 """WrapStore: loops seen in sampled stacks, by the lexicographic program counter.
 
-Within one pass of a loop the vector of bytecode offsets of a thread's frames, outermost first, only moves forward. So when two
-consecutive samples agree down to some frame and that frame's offset has moved *backward*, the loop around it has begun again (or the
-function was entered anew from the same place, which a loop further out must have done). Such a *wrap* lies between the two samples,
-and the interval of offsets it jumps over tells nested loops of one function apart.
+Within one pass of a loop the vector of bytecode offsets of a thread's frames, outermost first, only moves forward. So when
+two consecutive samples agree down to some frame and that frame's offset has moved *backward*, the loop around it has begun
+again (or the function was entered anew from the same place, which a loop further out must have done). Such a *wrap* lies
+between the two samples, and the interval of offsets it jumps over tells nested loops of one function apart.
 
 Stacks are compared once per distinct pair of call paths, so a sample costs a table look-up, not a walk.
 """
@@ -127,7 +127,17 @@ class Thread:
 
     def state(self) -> list[Any]:
         """Plain values (the last path belongs to the tables and is left out: one wrap may be missed after a restart)."""
-        return [self.last_ns, self.interval, self.samples, self.busy, self.idle, self.optimising, self.hits, self.others, self.waits]
+        return [
+            self.last_ns,
+            self.interval,
+            self.samples,
+            self.busy,
+            self.idle,
+            self.optimising,
+            self.hits,
+            self.others,
+            self.waits,
+        ]
 
     @classmethod
     def restored(cls, state: list[Any]) -> Thread:
@@ -215,7 +225,9 @@ class WrapStore:
         thread.waits = thread.waits * fade + float(weight[~np.isin(wait, _BUSY)].sum())
         if thread.last_ns and len(when):
             mean = gap / len(when)
-            thread.interval = mean if not thread.interval else thread.interval + 0.1 * min(len(when), 5) * (mean - thread.interval)
+            thread.interval = (
+                mean if not thread.interval else thread.interval + 0.1 * min(len(when), 5) * (mean - thread.interval)
+            )
         thread.samples += len(when)
 
     def _names(self, pid: int, tid: int, thread: Thread, when: NDArray[np.int64], path: NDArray[np.int64]) -> None:
@@ -265,6 +277,11 @@ class WrapStore:
             found = self._chains[parent, code] = len(self.chain_rows)
             self.chain_rows.append((parent, code))
         return found
+
+    def restore_chains(self, rows: list[tuple[int, int]]) -> None:
+        """Take over chain numbers (parent chain, code)."""
+        self.chain_rows = list(rows)
+        self._chains = {row: number for number, row in enumerate(rows)}
 
     def codes(self, chain: int) -> list[int]:
         """Functions from the root down to a frame."""

@@ -1,9 +1,9 @@
 """WrapTracker: boundaries from wraps of sampled stacks, finer than the sampling period.
 
-The true end of a cycle lies somewhere between the sample before and the sample after its wrap. Differences of such instants are
-multiples of the sampling period and would make medians wrong, so boundaries are placed inside their intervals such that consecutive
-durations differ as little as the samples allow (projected relaxation): where the training is steady the result is exact, and a slow
-step still is one, because its interval forces it. Costs a delay of a few iterations.
+The true end of a cycle lies somewhere between the sample before and the sample after its wrap. Differences of such instants
+are multiples of the sampling period and would make medians wrong, so boundaries are placed inside their intervals such that
+consecutive durations differ as little as the samples allow (projected relaxation): where the training is steady the result is
+exact, and a slow step still is one, because its interval forces it. Costs a delay of a few iterations.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sofa_otel.processors.iterate.wraps import ENTERED, FrameId, WrapStore
 _DELAY: Final = 4
 _MEMORY: Final = 12
 _ROUNDS: Final = 40
+_COARSE: Final = 12.0
+"""Below this many samples a cycle some wraps are missed whatever the cut."""
 
 
 def relax(low: NDArray[np.float64], high: NDArray[np.float64], rounds: int = _ROUNDS) -> NDArray[np.float64]:
@@ -64,12 +66,25 @@ class WrapTracker:
 
     def state(self) -> list[Any]:
         """Plain values."""
-        return [self._period, self._seen_ns, self._low, self._high, self._made, self._begin, self._told, self._count, self.last_ns,
-            self._first, self._inner, self._count_rows, self._body]  # fmt: skip
+        return [
+            self._period, self._seen_ns, self._low, self._high, self._made, self._begin, self._told, self._count, self.last_ns,
+            self._first, self._inner, self._count_rows, self._body,
+        ]  # fmt: skip
 
     def restore(self, state: list[Any]) -> None:
         """Inverse of :meth:`state`."""
-        self._period, self._seen_ns, self._low, self._high, self._made, self._begin, self._told, self._count, self.last_ns, self._first = state[:10]
+        (
+            self._period,
+            self._seen_ns,
+            self._low,
+            self._high,
+            self._made,
+            self._begin,
+            self._told,
+            self._count,
+            self.last_ns,
+            self._first,
+        ) = state[:10]
         self._inner, self._count_rows, self._body = tuple(state[10]), state[11], state[12]
 
     def advance(self, store: WrapStore, now: int, *, final: bool = False) -> list[Cycle]:
@@ -83,10 +98,10 @@ class WrapTracker:
                 self._inner = frame.interval(self.plan.cut)
             self._count_rows += 1
             self._seen_ns = int(rows[-1, 1])
-            self._take(rows)
+            self._take(rows, store.threads[self.plan.pid, self.plan.tid].interval)
         return self._settle(final)
 
-    def _take(self, rows: NDArray[np.int64]) -> None:
+    def _take(self, rows: NDArray[np.int64], interval: float) -> None:
         """Wraps over the cut are boundaries. A cycle without a sample on one side of the cut shows as a smaller backward move
         of the same frame, about a period after the last boundary."""
         cut, (first, final) = self.plan.cut, self._inner
@@ -109,7 +124,7 @@ class WrapTracker:
                 last = (self._low[-1] + self._high[-1]) / 2
                 gap = (low + high) / 2 - last
                 cycles = round(gap / self._period)
-                if self.plan.missed > 0.02 and 2 <= cycles <= 3:
+                if (self.plan.missed > 0.02 or self._period < _COARSE * interval) and 2 <= cycles <= 3:
                     for i in range(1, cycles):
                         due = last + i * gap / cycles
                         near = [move for move in hidden if abs((move[0] + move[1]) / 2 - due) < 0.25 * self._period]
@@ -118,7 +133,7 @@ class WrapTracker:
                 elif gap < 2.5 * self._period:
                     self._period += 0.1 * (gap - self._period)
             hidden.clear()
-            outer = (0 <= target < first) or source > final
+            outer = 0 <= target < first and source > final
             if outer and not self._body and self._low:  # no part of a step since the last boundary: validation, an epoch's end
                 self._begin[len(self._low)] = (low + high) / 2
                 continue
