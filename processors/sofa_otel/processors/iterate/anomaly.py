@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 _KEPT: Final = 128
 _FEWEST: Final = 8
@@ -12,6 +13,14 @@ SLOW_SCORE: Final = 6.0
 SLOW_RATIO: Final = 1.5
 _CHANGE: Final = 0.10
 _CHANGE_RUN: Final = 10
+
+
+def local_spread(spans: NDArray[np.float64]) -> float:
+    """Robust standard deviation of log durations from one to the next: drift and changes of load do not count as noise."""
+    if len(spans) < 3:
+        return 0.0
+    steps = np.abs(np.diff(np.log(np.maximum(spans, 1.0))))
+    return 1.4826 * float(np.median(steps)) / float(np.sqrt(2.0))
 
 
 class Durations:
@@ -36,9 +45,8 @@ class Durations:
 
     @property
     def spread(self) -> float:
-        """Robust coefficient of variation of what is remembered."""
-        middle = self.median
-        return 1.4826 * float(np.median(np.abs(np.asarray(self._recent) - middle))) / middle if middle else 0.0
+        """Spread of what is remembered, see :func:`local_spread`."""
+        return local_spread(np.asarray(self._recent))
 
     def score(self, duration: float) -> float:
         """Robust z-score: distance from the median in units of 1.4826 MAD (at least 1 % of the median)."""

@@ -23,6 +23,7 @@ from sofa_otel.core.names import IterationKind
 from sofa_otel.core.records import Anomaly, CaptureRequest, Detection, Iteration
 from sofa_otel.core.symbols import Symbol, Tables
 from sofa_otel.processors.iterate import snapshot
+from sofa_otel.processors.iterate.anomaly import local_spread
 from sofa_otel.processors.iterate.keys import KeyTable
 from sofa_otel.processors.iterate.learn import Anchors
 from sofa_otel.processors.iterate.levels import LevelChooser
@@ -316,7 +317,8 @@ class IterationDetector:
         self._uncommitted = not self._committed
         self._committed = not plan.blind
         cycles = self._advance(now)
-        if old is not None and kept and cycles and 0.6 < plan.period_ns * plan.group / (old.period_ns * old.group) < 1.6:
+        same = old is not None and old.mode == plan.mode == "wrap"
+        if same and old is not None and kept and cycles and 0.6 < plan.period_ns * plan.group / (old.period_ns * old.group) < 1.6:
             # the same level seen better from here on: what was kept back from before still counts
             cycles = [cycle for cycle in kept if cycle.end_ns <= cycles[0].start_ns + 0.3 * plan.period_ns] + cycles
         self._against = 0
@@ -384,9 +386,8 @@ class IterationDetector:
         if isinstance(found, Refusal) or found.confidence <= self._settings.min_confidence:
             self._against += isinstance(found, Refusal) and 0 < found.period_ns < 0.7 * plan.period_ns * plan.group
             if self._against >= _LOOKS:
-                self._tracker, self._locked_ns, self._against = None, 0, 0
                 self._refusal = found if isinstance(found, Refusal) else self._refusal
-                self._numbering.drop_held()
+                self._unlock()
             return
         ratio = found.period_ns * found.group / (plan.period_ns * plan.group)
         if not found.blind or ratio < 0.7:
@@ -405,11 +406,14 @@ class IterationDetector:
             span = held[-1].end_ns - held[0].start_ns if held else 0
             if len(held) < self._settings.hold_cycles or span < self._settings.hold_ns:
                 return
+            if self._irregular(held):
+                self._unlock()
+                return
             cycles = []
             self._committed = True
             self._narrow(plan, out)
-        if final and not self._committed and self._too_little(held + cycles):
-            self._numbering.drop_held()
+        if final and not self._committed and (self._too_little(held + cycles) or self._irregular(held + cycles)):
+            self._unlock()
             return
         if cycles or held or final:
             iterations, anomalies = self._numbering.release(plan, cycles)
@@ -428,8 +432,23 @@ class IterationDetector:
             f"a loop of {len(cycles)} cycles ran for {covered / 1e9:.1f} s of {whole / 1e9:.1f} s: too little to be training",
             len(cycles),
         )
-        self._tracker = None
         return True
+
+    def _irregular(self, cycles: list[Cycle]) -> bool:
+        """Whether cycles that looked regular at the lock turned out not to be."""
+        spans = np.array([cycle.end_ns - cycle.start_ns for cycle in cycles if cycle.kind == IterationKind.TRAIN], np.float64)
+        spread = local_spread(spans)
+        if len(spans) and spread <= 0.45:
+            return False
+        middle = float(np.median(spans)) if len(spans) else 0.0
+        reason = f"{len(spans)} cycles of {middle / 1e6:.1f} ms vary too much to be steps (spread {spread:.0%})"
+        self._refusal = Refusal(reason, len(spans))
+        return True
+
+    def _unlock(self) -> None:
+        """The lock was a mistake that nobody has been told iterations of."""
+        self._tracker, self._locked_ns, self._against = None, 0, 0
+        self._numbering.drop_held()
 
     # -- output ------------------------------------------------------------------------------------------------------------------
     def _narrow(self, plan: Plan, out: DetectorOutput) -> None:

@@ -1,0 +1,94 @@
+"""The level question on made loop nests: which loop is one update of the parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from iteration_streams import detect, loops
+
+from sofa_otel.core.names import IterationKind
+
+
+def counted(out: object) -> int:
+    return sum(i.kind in (IterationKind.TRAIN, IterationKind.WARMUP) for i in out.iterations)  # type: ignore[attr-defined]
+
+
+def steps(count: int, period: float, seed: int = 0) -> np.ndarray:
+    """Ends of steps with a little jitter."""
+    return 1.0 + np.cumsum(period * np.random.default_rng(seed).normal(1, 0.05, count).clip(0.7, 1.3))
+
+
+def test_the_inner_of_two_covering_loops_is_the_step() -> None:
+    ends = steps(200, 0.05)
+    out = detect(loops(("train", "__main__", 10, ends[9::10]), ("train", "__main__", 11, ends)))
+    assert abs(counted(out) - 200) <= 1
+
+
+def test_a_loop_over_layers_is_not_the_step() -> None:
+    ends = steps(120, 0.06)
+    layers = np.concatenate([ends - 0.03 + 0.008 * i for i in range(3)])
+    out = detect(loops(("train", "__main__", 10, ends), ("forward", "__main__", 30, np.sort(layers))))
+    assert abs(counted(out) - 120) <= 1
+
+
+@pytest.mark.parametrize("accumulate", [2, 4, 8])
+def test_accumulated_micro_batches_are_one_step(accumulate: int) -> None:
+    micro = steps(60 * accumulate, 0.02)
+    optimiser = micro[accumulate - 1 :: accumulate] - 0.002
+    rows = [("main", "__main__", 9, micro), ("_single_tensor_adam", "torch.optim.adam", 380, optimiser)]
+    out = detect(loops(*rows))
+    assert abs(counted(out) - 60) <= 1
+
+
+def test_a_validation_pass_through_the_same_loop_is_not_training() -> None:
+    train, at, beats, calls = [], 1.0, [], []
+    for _ in range(6):
+        for _ in range(20):
+            at += 0.05
+            train.append(at)
+            beats.append(at)
+            calls.append(at - 0.01)
+        for _ in range(10):
+            at += 0.02
+            beats.append(at)
+    out = detect(loops(("run_epoch", "__main__", 12, beats), ("SGD.step", "torch.optim.sgd", 80, calls)))
+    assert abs(counted(out) - len(train)) <= 1
+    assert sum(i.kind == IterationKind.VALIDATION for i in out.iterations) >= 4
+
+
+def test_preparation_gives_way_to_training() -> None:
+    prepare = 1.0 + 0.02 * np.arange(60)
+    train = prepare[-1] + 0.5 + np.cumsum(np.full(200, 0.03))
+    out = detect(loops(("main", "__main__", 5, prepare), ("main", "__main__", 20, train)))
+    assert abs(counted(out) - 200) <= 1
+
+
+def test_too_few_steps_are_said_to_be_too_few() -> None:
+    out = detect(loops(("main", "__main__", 5, 1.0 + 2.0 * np.arange(4))))
+    assert not out.detections[-1].found
+    assert "needed" in out.detections[-1].reason
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), sigma=st.floats(0.8, 1.8))
+def test_irregular_loops_are_no_iterations(seed: int, sigma: float) -> None:
+    rng = np.random.default_rng(seed)
+    ends = 1.0 + np.cumsum(np.exp(rng.normal(np.log(0.05), sigma, 150)))
+    out = detect(loops(("main", "__main__", 5, ends)))
+    assert not out.detections[-1].found
+    assert not out.iterations
+
+
+def test_a_slow_iteration_and_a_change_are_told() -> None:
+    gaps = np.full(200, 0.05)
+    gaps[80] = 0.4
+    gaps[130:] = 0.07
+    out = detect(
+        loops(("main", "__main__", 5, 1.0 + np.cumsum(gaps)), ("SGD.step", "torch.optim.sgd", 80, 0.99 + np.cumsum(gaps)))
+    )
+    assert any(a.kind == "slow" for a in out.anomalies)
+    changes = [a for a in out.anomalies if a.kind == "change"]
+    assert len(changes) == 1
+    assert changes[0].value_s == pytest.approx(0.07, rel=0.05)
