@@ -47,7 +47,8 @@ def test_the_users_own_sitecustomize_runs(watch: Any, alone: Any, python: str, b
 
 def test_old_interpreters_are_left_alone(watch: Any, alone: Any, old_python: str) -> None:
     source = "import sys\nprint(sys.version_info[0], [item for item in sys.path if 'exporters' in item])"
-    with_probe, without = watch(old_python, source), alone(old_python, source)
+    quiet = {"PYTHONDONTWRITEBYTECODE": "1"}  # Python 2 would put its bytecode beside the source
+    with_probe, without = watch(old_python, source, env=quiet), alone(old_python, source, env=quiet)
     assert (with_probe.code, with_probe.out, with_probe.err) == (without.code, without.out, without.err)
 
 
