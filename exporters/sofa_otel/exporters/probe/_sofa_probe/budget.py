@@ -5,9 +5,11 @@ of new code costs ten times one of known code (imports, the first steps), so the
 directly: the rate falls at once where samples are dear and is back within a second where they are cheap.
 """
 
-HANDOVER_NS = 100000
-"""Two context switches and cold caches for the thread that had to give the lock up: a cautious assumption, not a measurement.
-On a shared two-core virtual machine it came out anywhere between 0 and 500 µs (benchmarks/probe_cost.py)."""
+HANDOVER_NS = 20000
+"""Two context switches for the thread that had to give the lock up: an assumption. On a shared two-core virtual machine it came out
+anywhere between 0 and 500 µs (benchmarks/probe_cost.py), so the bar that counts is the step time (benchmarks/step_cost.py)."""
+LEARNING = 2.0
+"""While the reader asks for more than the default rate, because it cannot resolve the loop yet, the budget is this much larger."""
 SLOWEST_HZ = 10.0
 MEMORY = 0.5
 
@@ -23,7 +25,7 @@ class Budget:
 
     def __init__(self, share, rate):
         self.share = share
-        self.wanted = max(rate, 1.0)
+        self.wanted = self.usual = max(rate, 1.0)
         self.period = int(1e9 / self.wanted)
         self.spent = 0.0
         self._cost = 0.0
@@ -46,4 +48,5 @@ class Budget:
         cost = used / (now[3] - before[3])
         self._cost = cost if not self._cost else MEMORY * self._cost + (1 - MEMORY) * cost
         fastest = 1e9 / self.wanted
-        self.period = int(max(fastest, min(self._cost / self.share, max(fastest, 1e9 / SLOWEST_HZ))))
+        share = self.share * (LEARNING if self.wanted > self.usual else 1.0)
+        self.period = int(max(fastest, min(self._cost / share, max(fastest, 1e9 / SLOWEST_HZ))))
