@@ -42,7 +42,7 @@ def test_units_outside_training_are_not_valid() -> None:
 def test_rhythms_are_taken_out(period: float, burst: bool) -> None:
     n, rng = 300, np.random.default_rng(3)
     at = np.arange(n)
-    wave = 6.0 * (at % period < 1) if burst else 1.5 * np.sin(2 * np.pi * at / period)
+    wave = np.asarray(6.0 * (at % period < 1) if burst else 1.5 * np.sin(2 * np.pi * at / period), np.float64)
     noise = rng.standard_normal(n)
     basis, found = combs(wave + noise)
     assert found

@@ -2,9 +2,10 @@
 
 *Joint*: first differences, whitened by the response's own autoregression (generalised least squares), all swarms' seconds per
 iteration in one regression, each at its best lag; the standard error is the larger of the classical and the Newey-West one.
-*Shift*: detrended levels, swarms as shares of time; the partial correlation is held against those of all circular shifts, which
-keep both autocorrelations and break the relation (Quiroga Quian et al.; Chwialkowski & Gretton 2014). Seconds and shares matter:
-iterations are a closed sum, so a swarm that grows makes all other shares fall. Only a mover is significant in both views.
+*Shift*: detrended levels, whitened by their own autoregression, swarms as shares of time; the partial correlation is held
+against those of all circular shifts, which keep the memory of both series and break the relation (Chwialkowski & Gretton 2014).
+Seconds and shares matter: iterations are a closed sum, so a swarm that grows makes all other shares fall. Only a mover is
+significant in both.
 """
 
 from __future__ import annotations
