@@ -25,6 +25,7 @@ from sofa_otel.core.redact import Redactor
 from sofa_otel.core.run import RunMeta, RunWriter, default_run_name
 from sofa_otel.core.settings import Settings
 from sofa_otel.core.totals import Totals
+from sofa_otel.exporters.collect.probe import ProbeCollector
 from sofa_otel.exporters.collector import Collector, Target
 from sofa_otel.exporters.emit.prometheus import PrometheusEndpoint
 from sofa_otel.exporters.emit.resource import job_resource
@@ -86,8 +87,13 @@ class Observation:
         """``environment`` with what the collectors add."""
         out = dict(environment)
         for collector in self.collectors:
+            if isinstance(collector, ProbeCollector):
+                collector.live_in(self.writer.directory)
             out |= collector.environment()
-        return out | {"SOFA_PROBE_HOOKS": "on" if self.settings.hooks else "off"}
+        out["SOFA_PROBE_HOOKS"] = "on" if self.settings.hooks else "off"
+        if {"proc", "cgroup"} <= {collector.name for collector in self.collectors}:
+            out["SOFA_PROBE_COUNTERS"] = "off"  # the same figures, read from outside at no cost to the target
+        return out
 
     def attach_collectors(self, pid: int) -> None:
         """Start the collectors on the process tree of ``pid``; still no thread."""

@@ -6,6 +6,7 @@ never block and nothing here owns a thread: ``poll`` accepts, reads what is ther
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import shutil
@@ -60,6 +61,7 @@ class ProbeCollector:
         self._hooks, self._rate, self._loops, self._counters = hooks, rate_hz, loops, counters
         self._path = ""
         self._folder = ""
+        self._home: Path | None = None
         self._listener: socket.socket | None = None
         self._selector: selectors.BaseSelector | None = None
         self._target: Target | None = None
@@ -112,12 +114,24 @@ class ProbeCollector:
         self._target, self._sink = target, sink
         self._listen()
 
+    def live_in(self, directory: Path) -> None:
+        """Make the socket's folder below ``directory`` (the run), so that nothing is left elsewhere if we are killed."""
+        self._home = directory
+
+    def _make_folder(self) -> str:
+        """A private folder: in the run directory, or (path too long, no sockets on that file system) a temporary one."""
+        if self._home is not None:
+            folder = self._home.resolve() / ".probe"
+            if len(os.fsencode(folder)) + 2 <= MAX_SOCKET_PATH and _takes_sockets(folder):
+                return str(folder)
+        return tempfile.mkdtemp(prefix="sofa-")
+
     def _listen(self) -> None:
         if self._listener is not None:
             return
         path = self._given
         if not path:
-            self._folder = tempfile.mkdtemp(prefix="sofa-")
+            self._folder = self._make_folder()
             path = str(Path(self._folder) / "p")
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise RequirementError(f"socket path {path} is longer than {MAX_SOCKET_PATH} bytes", "choose a shorter TMPDIR")
@@ -266,3 +280,18 @@ def _plus(total: CollectorStats, stream: ProbeStream) -> CollectorStats:
         dropped=total.dropped + int(stream.number("dropped")),
         target_cpu_s=total.target_cpu_s + stream.number("cpu_ns") / 1e9,
     )
+
+
+def _takes_sockets(folder: Path) -> bool:
+    """Make ``folder`` (0700) and see whether a socket can be bound in it."""
+    trial = folder / "t"
+    try:
+        folder.mkdir(mode=0o700)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+            one.bind(str(trial))
+        trial.unlink()
+    except OSError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        return False
+    return True

@@ -6,10 +6,10 @@ directly: the rate falls at once where samples are dear and is back within a sec
 """
 
 HANDOVER_NS = 20000
-"""Two context switches for the thread that had to give the lock up: an assumption. On a shared two-core virtual machine it came out
-anywhere between 0 and 500 µs (benchmarks/probe_cost.py), so the bar that counts is the step time (benchmarks/step_cost.py)."""
+"""Two context switches for the thread that had to give the lock up: an assumption. On a shared two-core virtual machine it came
+out anywhere between 0 and 500 µs (benchmarks/probe_cost.py): the bar that counts is the step time (benchmarks/step_cost.py)."""
 LEARNING = 2.0
-"""While the reader asks for more than the default rate, because it cannot resolve the loop yet, the budget is this much larger."""
+"""While the reader asks for more than the default rate, since it cannot resolve the loop yet, the budget is so much larger."""
 SLOWEST_HZ = 10.0
 MEMORY = 0.5
 
