@@ -359,8 +359,8 @@ class IterationDetector:
             return
         if isinstance(found, Refusal) or refused:
             return
-        same = (found.mode, found.pid, found.tid, found.beat, found.cut, found.group) == (
-            plan.mode, plan.pid, plan.tid, plan.beat, plan.cut, plan.group,
+        same = (found.mode, found.pid, found.tid, found.beat, found.cut, found.group, found.blind) == (
+            plan.mode, plan.pid, plan.tid, plan.beat, plan.cut, plan.group, plan.blind,
         )  # fmt: skip
         if same:
             return

@@ -30,6 +30,7 @@ LOOK_BACK_NS: Final = 10_000_000_000
 LOOK_BACK_BEATS: Final = 64
 FASTEST_STEP_NS: Final = 5e5
 """Half a millisecond: faster cycles of Python are the body of something, never told from preparation by regularity alone."""
+_ALIKE: Final = 0.1
 LEAST_COVERAGE: Final = 0.4
 SURE_CALLS: Final = 32
 """Optimiser calls after which two optimisers would have shown by the rhythm of their calls."""
@@ -228,9 +229,10 @@ class LevelChooser:
         if not steps:
             return None
 
-        def order(item: tuple[Loop, Occupancy]) -> tuple[bool, bool, float, int]:
-            loop, seen = item
-            return (seen.every == 1, self._keys.role(loop.train_id.key).user, -loop.period, -seen.every)
+        def order(item: tuple[Loop, Occupancy]) -> tuple[bool, bool, int, int, int]:
+            loop, seen = item  # loops of one rhythm (a generator and its consumer): the one that was followed from the start
+            rhythm = -round(float(np.log(loop.period)) / _ALIKE)
+            return (seen.every == 1, self._keys.role(loop.train_id.key).user, rhythm, len(loop.beats), -seen.every)
 
         loop, seen = max(steps, key=order)
         cycles = seen.steps
@@ -262,7 +264,7 @@ class LevelChooser:
             if loop.coverage < 0.6 or loop.run < 0.5:
                 continue
             count = len(loop.beats)
-            if not role.user and (loop.period < 4 * FASTEST_STEP_NS or count <= 2 * need):
+            if not role.user and (loop.period < 4 * FASTEST_STEP_NS or count <= need + 2):
                 continue  # installed code loops a lot while it is imported
             if loop.period < FASTEST_STEP_NS or now - loop.beats[-1] > max(4 * loop.period, STALE_NS):
                 continue
@@ -275,6 +277,9 @@ class LevelChooser:
             if count - 1 < need:
                 why = f"{count - 1} steps seen, {need} needed: run {_seconds(need * loop.period)} or longer"
                 refused = max(refused, Refusal(why, count - 1), key=lambda refusal: refusal.cycles)
+                continue
+            alike = best is not None and abs(np.log(loop.period / best.period)) < _ALIKE
+            if alike and best is not None and len(best.beats) >= count and role.user <= self._keys.role(best.train_id.key).user:
                 continue
             if best is None or score >= best_score - 0.3:
                 best, best_score = loop, score
