@@ -144,7 +144,7 @@ SWARM_CONCURRENT: Final = "sofa.swarm.concurrent"
 SAMPLE_RATIO: Final = "sofa.sample.ratio"
 """Share of a rank's iterations that leave spans; 1 for those kept because they are anomalous."""
 
-# -- attributes of single events as spans ------------------------------------------------------------------------------------------
+# -- attributes of single events as spans -------------------------------------------------------------------------------------
 CODE_FILE: Final = "code.file.path"
 CODE_LINE: Final = "code.line.number"
 CODE_STACK: Final = "code.stacktrace"
