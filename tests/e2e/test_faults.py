@@ -34,7 +34,7 @@ def test_kill_9_leaves_the_trainer_unharmed_and_the_run_readable(sofa, demo_pyth
     plain = sofa.plain(*job_command(job, demo_python, None))
     assert (sofa.folder / "out").read_text() == plain.stdout
     report = sofa.report(run)
-    assert report["swarms"]
+    assert report["swarms"] or report["iterations"]["reason"]
     iterations = report["iterations"]
     assert iterations["count"] >= 50 if iterations["found"] else iterations["reason"]
 

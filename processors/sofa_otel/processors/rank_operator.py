@@ -26,6 +26,7 @@ from sofa_otel.processors.watermark import LATENESS_NS, Watermark
 _RECENT_ROWS: Final = 200_000
 _KEEP_EVERY_NS: Final = 60_000_000_000
 _KEPT_ROWS: Final = 50_000
+_VERDICT_EVERY_NS: Final = 5_000_000_000
 
 
 class Kept(NamedTuple):
@@ -70,6 +71,7 @@ class RankOperator:
         self._next_keep_ns = 0
         self._newest_ns = 0
         self._told_to_rest = False
+        self._next_verdict_ns = 0
         self.events = 0
 
     @property
@@ -94,6 +96,10 @@ class RankOperator:
         self._watermark.tick(now_ns)
         out = self._advance()
         out.extend(self._conclude(self._detector.on_timer(now_ns), self._watermark.value))
+        if now_ns >= self._next_verdict_ns and self._detector.leader is None:
+            # A run that is cut off must say what was known by then.
+            self._next_verdict_ns = now_ns + _VERDICT_EVERY_NS
+            out.records.append(self._detector.verdict())
         return out
 
     def finish(self, end_ns: int) -> Output:

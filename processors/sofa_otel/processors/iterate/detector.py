@@ -162,7 +162,7 @@ class IterationDetector:
         self._step(rest, max(end_ns, self._now), out)
         if self._tracker is not None:
             self._tell(self._tracker.plan, self._advance(self._now, final=True), out, final=True)
-        out.detections.append(self._detection())
+        out.detections.append(self.verdict())
         return out
 
     # -- state -----------------------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class IterationDetector:
             self._locked_ns = now
             self._locked_after = sum(1 for cycle in cycles if cycle.kind == IterationKind.TRAIN)
         self._tell(plan, cycles, out)
-        out.detections.append(self._detection())
+        out.detections.append(self.verdict())
         if self._committed:
             self._narrow(plan, out)
 
@@ -477,7 +477,8 @@ class IterationDetector:
         )
         out.requests.append(request)
 
-    def _detection(self) -> Detection:
+    def verdict(self) -> Detection:
+        """What is known now, with the reason when nothing is."""
         if self._tracker is None:
             reason = self._refusal.reason or f"no repeated loop, hook or call in {self.events} events"
             return Detection(job=self._job, rank=self._rank, found=False, reason=reason)
