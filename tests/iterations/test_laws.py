@@ -14,7 +14,7 @@ from sofa_otel.core.kinds import Kind
 from sofa_otel.core.symbols import Tables
 from sofa_otel.processors.iterate.detector import IterationDetector
 
-NAMES = ["torch-cnn-hooks", "short-epochs-loops", "linear-regression-samples"]
+NAMES = ["torch-cnn-hooks", "short-epochs-loops", "torch-gan-samples"]
 SLOW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -19,8 +19,9 @@ COUNTED = (IterationKind.TRAIN, IterationKind.WARMUP)
         ("torch-gan-hooks", "probe:hook", 24),  # two optimisers, no loop in sight: they show by their rhythm only
         ("short-epochs-loops", "probe:loop", 12),
         ("numpy-mlp-loops", "probe:loop", 12),
-        ("short-epochs-samples", "probe:sample", 12),
-        ("linear-regression-samples", "probe:sample", 12),
+        ("short-epochs-samples", "probe:sample", 24),
+        ("torch-gan-samples", "probe:sample", 12),
+        ("threaded-loader-samples", "probe:sample", 12),
     ],
 )
 def test_steps_are_found(name: str, source: str, lock: int) -> None:

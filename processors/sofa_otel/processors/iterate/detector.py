@@ -434,15 +434,26 @@ class IterationDetector:
         )
         return True
 
+    def _rough(self, plan: Plan, period: float, spread: float) -> str:
+        """Why sampled boundaries of this period (ns) are not to be trusted; empty when they are."""
+        if plan.mode != "wrap":
+            return ""
+        samples = period / max(self._interval_of(plan), 1.0)
+        rough = f"{samples:.1f} samples an iteration of {period / 1e6:.1f} ms"
+        if samples < 1.5 * self._settings.min_samples:
+            return f"too short for this source: {rough}; raise the sampling rate, or use hooks or raw_syscalls"
+        return f"boundaries are unsure at {rough}" if spread > 0.35 else ""
+
     def _irregular(self, cycles: list[Cycle]) -> bool:
         """Whether cycles that looked regular at the lock turned out not to be."""
         spans = np.array([cycle.end_ns - cycle.start_ns for cycle in cycles if cycle.kind == IterationKind.TRAIN], np.float64)
         spread = local_spread(spans)
-        if len(spans) and spread <= 0.45:
-            return False
         middle = float(np.median(spans)) if len(spans) else 0.0
+        rough = self._rough(self._tracker.plan, middle, spread) if self._tracker is not None else ""
+        if len(spans) and spread <= 0.45 and not rough:
+            return False
         reason = f"{len(spans)} cycles of {middle / 1e6:.1f} ms vary too much to be steps (spread {spread:.0%})"
-        self._refusal = Refusal(reason, len(spans))
+        self._refusal = Refusal(rough or reason, len(spans))
         return True
 
     def _unlock(self) -> None:
@@ -484,14 +495,8 @@ class IterationDetector:
             return Detection(job=self._job, rank=self._rank, found=False, reason=reason)
         plan = self._tracker.plan
         period = (self._numbering.durations.median or plan.period_ns * (plan.group if plan.mode == "wrap" else 1)) / 1e9
-        confidence, note = plan.confidence, ""
-        if plan.mode == "wrap":
-            samples = period * 1e9 / max(self._interval_of(plan), 1.0)
-            rough, low = f"{samples:.1f} samples an iteration of {1e3 * period:.1f} ms", self._settings.min_confidence
-            if samples < 1.5 * self._settings.min_samples:
-                confidence, note = min(confidence, low), f"too short for this source: {rough}; count and times are rough"
-            elif self._numbering.durations.spread > 0.35:
-                confidence, note = min(confidence, low), f"boundaries are unsure at {rough}"
+        note = self._rough(plan, period * 1e9, self._numbering.durations.spread)
+        confidence = min(plan.confidence, self._settings.min_confidence) if note else plan.confidence
         levels = [msgspec.structs.replace(level, period_s=period) if level.name == "step" else level for level in plan.levels]
         return Detection(
             job=self._job, rank=self._rank, found=True, reason=note, level="step", source=plan.source,

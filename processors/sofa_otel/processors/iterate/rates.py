@@ -1,7 +1,8 @@
 """SamplingRate: asks the sampler for what the detector needs, and no more.
 
-While no loop is resolved the rate climbs; once locked it settles at about 24 samples an iteration, so that a job with long
-steps pays next to nothing and one with short steps is resolved as far as the cost budget (the governor's business) allows.
+While no loop is resolved it asks for the most (the probe stays inside its own cost budget); once locked it settles at about
+24 samples an iteration, so that a job with long steps pays next to nothing and one with short steps is resolved as far as the
+cost budget (the governor's business) allows.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any, Final
 from sofa_otel.core.records import CaptureRequest
 from sofa_otel.processors.iterate.settings import DetectorSettings
 
-_PATIENCE_NS: Final = 1_000_000_000
-_CLIMB: Final = 2.5
+_PATIENCE_NS: Final = 400_000_000
+_CLIMB: Final = 20.0
 _GIVE_UP_NS: Final = 20_000_000_000
 
 

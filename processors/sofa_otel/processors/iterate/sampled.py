@@ -125,19 +125,19 @@ class SampledChooser:
             return max(plans, key=lambda plan: (round(plan.score, 1), -plan.pid, plan.tid == plan.pid))
         return max(refusals, key=lambda refusal: refusal.cycles) if refusals else Refusal("")
 
-    def levels(self, store: WrapStore, frames: list[FrameId], interval: float, now: int) -> list[Level]:
-        """All levels of a thread, slow ones first."""
+    def levels(self, store: WrapStore, frames: list[FrameId], interval: float, now: int, since: int = 0) -> list[Level]:
+        """All levels of a thread, slow ones first; ``since`` then it has been sampled about as often as now."""
         found: list[Level] = []
         for frame in frames:
             rows = store.frames[frame].rows
-            rows = rows[rows[:, 1] >= now - LOOK_BACK_NS]
+            rows = rows[rows[:, 0] >= max(now - LOOK_BACK_NS, since)]
             if len(rows) < 4:
                 continue
             wraps = store.frames[frame]
             offsets = np.array(sorted(wraps.occupied), np.int64)
             if len(offsets) < 2:
                 continue
-            weight = np.cumsum([wraps.occupied[offset] for offset in offsets.tolist()])
+            weight = np.cumsum([wraps.occupied[offset][0] for offset in offsets.tolist()])
             cuts = offsets[:-1]
             crossing = (rows[:, 3][:, None] <= cuts) & (cuts < rows[:, 2][:, None])
             counts = crossing.sum(0)
@@ -159,7 +159,7 @@ class SampledChooser:
         return found
 
     def _thread(self, store: WrapStore, thread: Thread, frames: list[FrameId], now: int, idle: float) -> Plan | Refusal:
-        levels = self.levels(store, frames, thread.interval, now)
+        levels = self.levels(store, frames, thread.interval, now, thread.regime_ns)
         refused = Refusal("")
         groups: list[list[Level]] = []
         for level in levels:
@@ -239,6 +239,11 @@ class SampledChooser:
             return (
                 f"wraps of {self._place(store, level)} are irregular (spread {level.spread:.0%} of {level.period / 1e6:.1f} ms)"
             )
+        if level.samples >= 1.5 * self._settings.min_samples:
+            return (
+                f"{level.missed:.0%} of the turns of {self._place(store, level)} (about {level.period / 1e6:.1f} ms) fall "
+                "between samples: raise the sampling rate, or use hooks or raw_syscalls"
+            )
         return (
             f"too short for this source: {level.samples:.1f} samples an iteration of about {level.period / 1e6:.1f} ms: raise "
             "the sampling rate, or use hooks or raw_syscalls"
@@ -246,9 +251,9 @@ class SampledChooser:
 
     def _epoch_below(self, store: WrapStore, frame: FrameId) -> str:
         """Name of a function like ``train_epoch`` in which this frame spends most of its time: its loop is over steps."""
-        whole = sum(store.frames[frame].occupied.values())
+        whole = store.frames[frame].samples
         for other, wraps in store.frames.items():
-            if (other.pid, other.tid) != (frame.pid, frame.tid) or sum(wraps.occupied.values()) < 0.5 * whole:
+            if (other.pid, other.tid) != (frame.pid, frame.tid) or wraps.samples < 0.5 * whole:
                 continue
             parent, code = store.chain_rows[other.chain]
             if parent == frame.chain and self._keys.role(code).scope > 0:
@@ -279,7 +284,10 @@ class SampledChooser:
         apart = np.diff(np.searchsorted(level.ends, hits))
         if len(apart) < 6:
             return 1, 0
-        return accumulation(apart, min(16, self._settings.max_accumulation)), len(hits)
+        turns = accumulation(apart, min(16, self._settings.max_accumulation))
+        if turns == 1 and len(hits) > 0.3 * len(level.ends) and float(np.mean(apart == 1)) < 0.5:
+            return 1, 0  # calls are seen often, but not once a cycle: not the level of the optimiser
+        return turns, len(hits)
 
     def _place(self, store: WrapStore, level: Level) -> str:
         row = self._keys.rows[store.codes(level.frame.chain)[-1]]

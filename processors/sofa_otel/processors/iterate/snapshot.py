@@ -115,7 +115,9 @@ def unpack_wraps(store: WrapStore, tables: Tables, state: list[Any]) -> None:
     store.restore_chains([(parent, code) for parent, code in rows])
     for pid, tid, chain, blob, occupied in kept:
         table = np.frombuffer(blob, "<i8").astype(np.int64).reshape(-1, 4)
-        store.frames[FrameId(pid, tid, chain)] = Wraps(table, dict(occupied))
+        store.frames[FrameId(pid, tid, chain)] = Wraps(
+            table, {offset: (count, when) for offset, (count, when) in occupied.items()}
+        )
     for pid, tid, path, thread_state in threads:
         thread = Thread.restored(thread_state)
         thread.last_path = (

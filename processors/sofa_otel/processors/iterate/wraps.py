@@ -62,10 +62,10 @@ class Wraps:
 
     __slots__ = ("_chunks", "_rows", "occupied")
 
-    def __init__(self, rows: NDArray[np.int64] | None = None, occupied: dict[int, int] | None = None) -> None:
+    def __init__(self, rows: NDArray[np.int64] | None = None, occupied: dict[int, tuple[int, int]] | None = None) -> None:
         self._rows: NDArray[np.int64] = np.empty((0, 4), np.int64) if rows is None else rows
         self._chunks: list[tuple[int, int, int, int]] = []
-        self.occupied: dict[int, int] = occupied or {}
+        self.occupied: dict[int, tuple[int, int]] = occupied or {}
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -79,10 +79,15 @@ class Wraps:
     def rows(self, rows: NDArray[np.int64]) -> None:
         self._rows, self._chunks = rows, []
 
-    def sides(self, cut: int) -> tuple[int, int]:
-        """Samples seen in this frame before and behind ``cut`` since its first wrap."""
-        before = sum(count for offset, count in self.occupied.items() if offset <= cut)
-        return before, sum(self.occupied.values()) - before
+    @property
+    def samples(self) -> int:
+        """Samples seen in this frame since its first wrap."""
+        return sum(count for count, _ in self.occupied.values())
+
+    def first_seen(self, cut: int) -> int:
+        """When the loop around ``cut`` was first sampled, 0 when it never was."""
+        first, last = self.interval(cut)
+        return min((when for offset, (_, when) in self.occupied.items() if first <= offset <= last), default=0)
 
     def interval(self, cut: int) -> tuple[int, int]:
         """Offsets (first, last) of the loop around ``cut``: where most of the wraps over the cut cross too. A wrap from behind or
@@ -111,7 +116,20 @@ class Wraps:
 class Thread:
     """What is remembered of one sampled thread."""
 
-    __slots__ = ("busy", "hits", "idle", "interval", "last_ns", "last_path", "optimising", "others", "samples", "waits")
+    __slots__ = (
+        "busy",
+        "hits",
+        "idle",
+        "interval",
+        "last_ns",
+        "last_path",
+        "optimising",
+        "others",
+        "regime",
+        "regime_ns",
+        "samples",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.last_path = 0
@@ -121,12 +139,14 @@ class Thread:
         self.busy = 0.0
         self.idle = 0.0
         self.waits = 0.0
+        self.regime = 0.0  # sampling interval that has held since ``regime_ns``
+        self.regime_ns = 0
         self.optimising = False
         self.hits: list[int] = []
         self.others: list[tuple[int, str]] = []
 
     def state(self) -> list[Any]:
-        """Plain values (the last path belongs to the tables and is left out: one wrap may be missed after a restart)."""
+        """Plain values; the last path belongs to the tables and is saved by the snapshot."""
         return [
             self.last_ns,
             self.interval,
@@ -137,6 +157,8 @@ class Thread:
             self.hits,
             self.others,
             self.waits,
+            self.regime,
+            self.regime_ns,
         ]
 
     @classmethod
@@ -145,7 +167,7 @@ class Thread:
         thread = cls()
         thread.last_ns, thread.interval, thread.samples, thread.busy, thread.idle, thread.optimising, thread.hits = state[:7]
         thread.others = [(when, what) for when, what in state[7]]
-        thread.waits = state[8]
+        thread.waits, thread.regime, thread.regime_ns = state[8:11]
         return thread
 
 
@@ -229,15 +251,19 @@ class WrapStore:
                 mean if not thread.interval else thread.interval + 0.1 * min(len(when), 5) * (mean - thread.interval)
             )
         thread.samples += len(when)
+        if not 0.4 * thread.regime < thread.interval < 2.5 * thread.regime:
+            thread.regime, thread.regime_ns = thread.interval, int(when[0])
 
     def _names(self, pid: int, tid: int, thread: Thread, when: NDArray[np.int64], path: NDArray[np.int64]) -> None:
-        values, inverse, counts = np.unique(path, return_inverse=True, return_counts=True)
+        values, firsts, inverse, counts = np.unique(path, return_index=True, return_inverse=True, return_counts=True)
         stacks = [self._stack(int(value)) for value in values]
-        for stack, count in zip(stacks, counts.tolist(), strict=True):
+        begins = when[firsts].tolist()
+        for stack, count, begin in zip(stacks, counts.tolist(), begins, strict=True):
             for chain, offset in zip(stack.chains, stack.offsets, strict=True):
                 wraps = self.frames.get(FrameId(pid, tid, chain))
                 if wraps is not None:
-                    wraps.occupied[offset] = wraps.occupied.get(offset, 0) + count
+                    known, since = wraps.occupied.get(offset, (0, begin))
+                    wraps.occupied[offset] = (known + count, since)
         flags = np.array([stack.optimiser for stack in stacks])[inverse]
         rising = flags & ~np.concatenate([[thread.optimising], flags[:-1]])
         thread.hits += when[rising].tolist()

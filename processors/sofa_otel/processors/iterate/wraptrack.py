@@ -21,6 +21,8 @@ from sofa_otel.processors.iterate.wraps import ENTERED, FrameId, WrapStore
 _DELAY: Final = 4
 _MEMORY: Final = 12
 _ROUNDS: Final = 40
+_MOST_FILLED: Final = 64
+_MOST_EARLY: Final = 400
 _COARSE: Final = 12.0
 """Below this many samples a cycle some wraps are missed whatever the cut."""
 
@@ -57,6 +59,7 @@ class WrapTracker:
         self._made: list[bool] = []  # filled in, not seen
         self._begin: dict[int, float] = {}  # where a cycle began later than the last one ended: the frame was entered anew
         self._inner = (0, 1 << 30)
+        self._before_ns = 0
         self._count_rows = 0
         self._body = False  # offsets of the loop's body behind the cut were seen since the last boundary
         self._told = 0
@@ -94,6 +97,8 @@ class WrapTracker:
             return []
         rows = frame.rows[(frame.rows[:, 1] > self._seen_ns) & (frame.rows[:, 1] <= now)]
         if len(rows):
+            if self._first and not self._low:
+                self._before_ns = frame.first_seen(self.plan.cut)
             if self._count_rows % 8 == 0:
                 self._inner = frame.interval(self.plan.cut)
             self._count_rows += 1
@@ -124,7 +129,10 @@ class WrapTracker:
                 last = (self._low[-1] + self._high[-1]) / 2
                 gap = (low + high) / 2 - last
                 cycles = round(gap / self._period)
-                if (self.plan.missed > 0.02 or self._period < _COARSE * interval) and 2 <= cycles <= 3:
+                width = max(high - low, self._high[-1] - self._low[-1])
+                if cycles >= 2 and width > 0.25 * self._period and cycles <= _MOST_FILLED:
+                    self._fill(last, gap, cycles)  # sampled too rarely there to see every wrap: counted, not seen
+                elif (self.plan.missed > 0.02 or self._period < _COARSE * interval) and 2 <= cycles <= 3:
                     for i in range(1, cycles):
                         due = last + i * gap / cycles
                         near = [move for move in hidden if abs((move[0] + move[1]) / 2 - due) < 0.25 * self._period]
@@ -138,7 +146,22 @@ class WrapTracker:
                 self._begin[len(self._low)] = (low + high) / 2
                 continue
             self._body = False
+            if not self._low and self._before_ns:
+                self._early(low, high)
             self._push(low, high)
+
+    def _early(self, low: int, high: int) -> None:
+        """Cycles before the first boundary that was seen: while samples were rare the loop ran already."""
+        gap = (low + high) / 2 - self._before_ns
+        cycles = round(gap / self._period)
+        if 1 < cycles <= _MOST_EARLY:
+            self._push(self._before_ns, self._before_ns + 0.9 * gap / cycles, made=True)
+            self._fill(self._before_ns + gap / cycles, gap * (cycles - 1) / cycles, cycles - 1)
+
+    def _fill(self, last: float, gap: float, cycles: int) -> None:
+        step = gap / cycles
+        for i in range(1, cycles):
+            self._push(last + (i - 0.33) * step, last + (i + 0.33) * step, made=True)
 
     def _push(self, low: float, high: float, *, made: bool = False) -> None:
         self._low.append(float(low))
