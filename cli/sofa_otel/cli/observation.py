@@ -68,6 +68,7 @@ class Observation:
             facts={"cpu.count": float(os.cpu_count() or 0)},
         )
         self.status = StatusLine()
+        self._begun = False
         self.writer = RunWriter.create_free(directory, meta, warn=self._say_once)
         self.totals = Totals(started)
         self._endpoint: PrometheusEndpoint | None = None
@@ -130,6 +131,7 @@ class Observation:
         """Serve metrics, send telemetry and begin polling."""
         assert self.session is not None
         self._serve_metrics()
+        self._begun = True
         if self._otlp is not None:
             self._otlp.start()
         self.session.start()
@@ -174,7 +176,8 @@ class Observation:
         self.writer.update(metrics=endpoint.url)
 
     def _say_once(self, message: str) -> None:
-        if not self.settings.quiet:
+        """Tell at once what is known before the target begins; later the terminal is the target's, and the summary tells."""
+        if not self.settings.quiet and not self._begun:
             self._say(f"sofa: {message}")
 
     @staticmethod
