@@ -31,7 +31,7 @@ from sofa_otel.processors.iterate.numbering import Numbering
 from sofa_otel.processors.iterate.phases import Cycle
 from sofa_otel.processors.iterate.plan import Plan, Refusal
 from sofa_otel.processors.iterate.rates import SamplingRate
-from sofa_otel.processors.iterate.sampled import SampledChooser
+from sofa_otel.processors.iterate.sampled import UNSURE, SampledChooser
 from sofa_otel.processors.iterate.settings import DetectorSettings
 from sofa_otel.processors.iterate.tokens import StreamId, TokenWindow
 from sofa_otel.processors.iterate.track import BeatTracker
@@ -442,7 +442,7 @@ class IterationDetector:
         rough = f"{samples:.1f} samples an iteration of {period / 1e6:.1f} ms"
         if samples < 1.5 * self._settings.min_samples:
             return f"too short for this source: {rough}; raise the sampling rate, or use hooks or raw_syscalls"
-        return f"boundaries are unsure at {rough}" if spread > 0.35 else ""
+        return f"boundaries are unsure at {rough}" if spread > 0.35 or samples < self._settings.sure_samples else ""
 
     def _irregular(self, cycles: list[Cycle]) -> bool:
         """Whether cycles that looked regular at the lock turned out not to be."""
@@ -450,7 +450,7 @@ class IterationDetector:
         spread = local_spread(spans)
         middle = float(np.median(spans)) if len(spans) else 0.0
         rough = self._rough(self._tracker.plan, middle, spread) if self._tracker is not None else ""
-        if len(spans) and spread <= 0.45 and not rough:
+        if len(spans) and spread <= 0.45 and not rough.startswith("too short") and not (rough and spread > 0.35):
             return False
         reason = f"{len(spans)} cycles of {middle / 1e6:.1f} ms vary too much to be steps (spread {spread:.0%})"
         self._refusal = Refusal(rough or reason, len(spans))
@@ -496,7 +496,7 @@ class IterationDetector:
         plan = self._tracker.plan
         period = (self._numbering.durations.median or plan.period_ns * (plan.group if plan.mode == "wrap" else 1)) / 1e9
         note = self._rough(plan, period * 1e9, self._numbering.durations.spread)
-        confidence = min(plan.confidence, self._settings.min_confidence) if note else plan.confidence
+        confidence = min(plan.confidence, UNSURE) if note else plan.confidence
         levels = [msgspec.structs.replace(level, period_s=period) if level.name == "step" else level for level in plan.levels]
         return Detection(
             job=self._job, rank=self._rank, found=True, reason=note, level="step", source=plan.source,

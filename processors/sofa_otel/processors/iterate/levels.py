@@ -32,7 +32,7 @@ FASTEST_STEP_NS: Final = 5e5
 """Half a millisecond: faster cycles of Python are the body of something, never told from preparation by regularity alone."""
 _ALIKE: Final = 0.1
 LEAST_COVERAGE: Final = 0.4
-SURE_CALLS: Final = 32
+SURE_CALLS: Final = 64
 """Optimiser calls after which two optimisers would have shown by the rhythm of their calls."""
 STALE_NS: Final = 100_000_000
 OPTIMIZER_HOOK: Final = "optimizer.step"
@@ -210,7 +210,8 @@ class LevelChooser:
             if usual <= 4 and float(np.mean(counts == usual)) >= 0.9:
                 group = max(group, usual)
         if not group and len(calls) >= 8:
-            return _alternation(calls), len(calls) >= SURE_CALLS
+            turns = _alternation(calls)
+            return turns, turns > 1 or len(calls) >= SURE_CALLS
         return group, True
 
     def _by_marker(

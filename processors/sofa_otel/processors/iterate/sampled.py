@@ -21,6 +21,8 @@ from sofa_otel.processors.iterate.settings import DetectorSettings
 from sofa_otel.processors.iterate.wraps import FrameId, Thread, WrapStore
 
 LOOK_BACK_NS: Final = 10_000_000_000
+UNSURE: Final = 0.5
+"""Confidence of boundaries that may be wrong by more than a few per cent."""
 _MOST_CUTS: Final = 12
 _SAME: Final = 0.12
 
@@ -212,9 +214,11 @@ class SampledChooser:
         )
         same = [other for other in levels if other.frame == best.frame and len(other.ends) >= 4 * len(best.ends)]
         if any(other.coverage > 0.8 and self._trouble(store, other) for other in same):
-            confidence = min(confidence, 0.5)  # a loop in the same function that samples cannot resolve
+            confidence = min(confidence, self._settings.min_confidence)  # samples cannot resolve a loop in the same function
         if enough < 1.5 * self._settings.min_samples or best.missed > 0.15:
-            confidence = min(confidence, 0.5)
+            confidence = min(confidence, self._settings.min_confidence)
+        elif enough < self._settings.sure_samples or best.missed > 0.08:
+            confidence = min(confidence, UNSURE)
         rows = [LoopLevel("step", len(best.ends) // turns, turns * best.period / 1e9)]
         rows += [
             LoopLevel("epoch" if level.period > best.period else "micro-batch", len(level.ends), level.period / 1e9)

@@ -19,14 +19,15 @@ class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_beats: Beats kept a loop while learning; ``kept_beats`` after the lock.
         max_keys: Loops kept.
         max_accumulation: Micro-batches an optimiser step may be made of.
-        min_samples: Samples an iteration from which on sampled stacks count as enough; ``good_samples`` is what is asked for.
+        min_samples: Samples an iteration without which sampled stacks are useless; from ``sure_samples`` on they are right;
+            ``good_samples`` is what is asked for.
         usual_rate_hz: The probe's own rate, asked for again when a higher one is not needed any more.
         max_rate_hz: Highest sampling rate asked for.
         stall_factor, stall_min_s: No end of an iteration for this many periods, and this long, is a stall.
         window_tokens: Bound of the learn window of anonymous streams (system calls, ops, kernels).
     """
 
-    min_confidence: float = 0.5
+    min_confidence: float = 0.45
     min_cycles: int = 4
     min_cycles_blind: int = 6
     fine_ns: int = 25_000_000
@@ -38,6 +39,7 @@ class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_keys: int = 256
     max_accumulation: int = 64
     min_samples: float = 8.0
+    sure_samples: float = 20.0
     good_samples: float = 24.0
     usual_rate_hz: float = 100.0
     max_rate_hz: float = 1000.0
