@@ -25,11 +25,19 @@ def check(job: Job, python: Path, options: Options) -> None:
         assert reaches(job, c, exact), (exact, c)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("job", STYLES, ids=lambda job: job.name)
 def test_styles(job, demo_python):
     check(job, demo_python, Options())
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["cnn", "gpt"])
+def test_torch_with_hooks(name, torch_python):
+    check(select(name, EXAMPLE_JOBS)[0], torch_python, Options(hooks="on"))
+
+
+@pytest.mark.matrix
 @pytest.mark.torch
 @pytest.mark.parametrize("hooks", ["on", "off"])
 @pytest.mark.parametrize("name", ["cnn", "gpt", "torch-closure", "torch-gan"])
@@ -37,6 +45,7 @@ def test_torch(name, hooks, torch_python):
     check(select(name, EXAMPLE_JOBS + STYLE_JOBS)[0], torch_python, Options(hooks=hooks))
 
 
+@pytest.mark.matrix
 @pytest.mark.root
 @pytest.mark.parametrize("version", ["3.11", "3.13"])
 @pytest.mark.parametrize("name", ["digits", "trainer-callbacks"])
@@ -46,6 +55,7 @@ def test_plain_user_with_only_the_probe(name, version, trainer):
     check(select(name, EXAMPLE_JOBS + STYLE_JOBS)[0], trainer("demo", version), Options(collect="probe", user="nobody"))
 
 
+@pytest.mark.matrix
 @pytest.mark.root
 def test_plain_user_with_every_collector(demo_python):
     if not can_change_user():

@@ -67,7 +67,7 @@ class _Writer:
         yield from self.title("What it found")
         if not found:
             known = self.report.iterations.found
-            why = view.verdict(self.report) if known else "Without iterations no rule could be checked."
+            why = view.verdict(self.report) if known else "Without iterations most rules cannot be checked."
             yield from wrap(f"no finding. {why}", self.width, "  ", "  ")
             return
         for finding in found:
@@ -75,7 +75,7 @@ class _Writer:
 
     def finding(self, finding: FindingItem) -> Iterable[str]:
         look, mark = view.SEVERITIES[finding.severity], _MARKS[finding.severity]
-        where = f" (rank {finding.rank})" if self.report.run.world_size > 1 else ""
+        where = f" [{finding.id}]" + (f" (rank {finding.rank})" if self.report.run.world_size > 1 else "")
         words = wrap(view.clean(finding.title) + where, self.width, " " * (len(look.label) + 5), "    ")
         words[0] = f"  {self.style.tint(f'{mark} {look.label}', look.dark)} " + self.style.bold(words[0][len(look.label) + 5 :])
         yield from words
