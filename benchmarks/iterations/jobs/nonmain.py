@@ -8,14 +8,14 @@ rng = np.random.default_rng(0)
 
 class Trainer:
     def __init__(self):
-        self.w = rng.standard_normal((400, 400)) * .05
+        self.w = rng.standard_normal((400, 400)) * 0.05
 
     def train_step(self, x):
         y = x
         for _ in range(4):
             y = np.tanh(y @ self.w)
         g = x.T @ (y - x) / len(x)
-        self.w -= .01 * g
+        self.w -= 0.01 * g
         return float((y - x).mean())
 
     def run(self):
@@ -30,5 +30,5 @@ class Trainer:
 t = threading.Thread(target=Trainer().run)
 t.start()
 while t.is_alive():
-    time.sleep(.2)
+    time.sleep(0.2)
 t.join()

@@ -8,7 +8,7 @@ rng = np.random.default_rng(0)
 
 class Network:
     def __init__(self, sizes):
-        self.weights = [rng.standard_normal((b, a)) * .05 for a, b in zip(sizes, sizes[1:])]
+        self.weights = [rng.standard_normal((b, a)) * 0.05 for a, b in zip(sizes, sizes[1:])]
 
     def backprop(self, x, y):
         acts = [x]
@@ -16,7 +16,8 @@ class Network:
             acts.append(np.tanh(w @ acts[-1]))
         delta, grads = acts[-1] - y, []
         for w, a in zip(reversed(self.weights), reversed(acts[:-1])):
-            grads.append(delta @ a.T); delta = (w.T @ delta) * (1 - a * a)
+            grads.append(delta @ a.T)
+            delta = (w.T @ delta) * (1 - a * a)
         return grads[::-1]
 
     def update_mini_batch(self, mini_batch, eta):
@@ -37,6 +38,7 @@ class Network:
 
 
 import sys
+
 SCALE = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 data = [(rng.standard_normal((300, 1)), rng.standard_normal((10, 1))) for _ in range(400)]
 Network([300, 200 * SCALE, 10]).SGD(data, 6, 16)

@@ -8,7 +8,10 @@ rng = np.random.default_rng(0)
 
 
 import sys
+
 SCALE = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+
+
 def make(n=2000 * SCALE):
     x = rng.standard_normal((n, 200))
     return x, (x[:, :10].sum(1) > 0).astype(int)

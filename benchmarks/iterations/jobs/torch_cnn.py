@@ -9,8 +9,12 @@ WORKERS = int(sys.argv[1]) if len(sys.argv) > 1 else 2
 
 
 class Images(Dataset):
-    def __init__(self, n): self.n = n
-    def __len__(self): return self.n
+    def __init__(self, n):
+        self.n = n
+
+    def __len__(self):
+        return self.n
+
     def __getitem__(self, i):
         g = torch.Generator().manual_seed(i)
         x = torch.randn(3, 32, 32, generator=g)
@@ -20,7 +24,8 @@ class Images(Dataset):
 
 
 def evaluate(model, loader):
-    model.eval(); good = 0
+    model.eval()
+    good = 0
     with torch.no_grad():
         for x, y in loader:
             good += (model(x).argmax(1) == y).sum().item()
@@ -28,7 +33,16 @@ def evaluate(model, loader):
 
 
 def main():
-    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * 64, 10))
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * 64, 10),
+    )
     opt = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     lossf = nn.CrossEntropyLoss()
     train, test = DataLoader(Images(1280), 64, shuffle=True, num_workers=WORKERS), DataLoader(Images(256), 64, num_workers=0)

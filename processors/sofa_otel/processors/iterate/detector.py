@@ -225,7 +225,7 @@ class IterationDetector:
             self._store.add(batch, self._settings.max_beats)
             self._wraps.add(batch, _WRAPS)
             if self._tracker is None or not self._committed or self._tracker.plan.mode == "vote":
-                self._window.add(batch)
+                self._window.add(batch, set(self._wraps.threads))
         self._now = edge
         if self._tracker is None:
             if batch is not None and edge >= self._next_look:
@@ -270,7 +270,7 @@ class IterationDetector:
             return sampled
         refused = sampled if sampled.cycles > exact.cycles else exact
         voting = self._tracker is None or self._tracker.plan.mode == "vote"
-        if voting and self._window.streams and self._voted.due(self._window):
+        if voting and self._window.streams and self._voted.due(self._window, now):
             voted = self._voted.choose(self._window, now)
             if not isinstance(voted, Refusal):
                 plan, self._anchors = voted

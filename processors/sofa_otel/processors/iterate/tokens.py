@@ -107,8 +107,15 @@ class TokenWindow:
         self.streams: dict[StreamId, Stream] = {}
         self.only: StreamId | None = None
 
-    def add(self, batch: EventBatch) -> None:
-        """Take the rows that make tokens; once ``only`` is set, just that stream's."""
+    def add(self, batch: EventBatch, python: set[tuple[int, int]]) -> None:
+        """Take the rows that make tokens; once ``only`` is set, just that stream's.
+
+        Args:
+            batch: Rows by completion.
+            python: Threads (pid, tid) seen in Python samples. Of a process that has any, system calls of other threads (the
+                probe's own sampler, a library's pool) are left out.
+        """
+        known = {pid for pid, _ in python}
         kinds = batch.kind
         family = _FAMILIES[kinds]
         rows = np.flatnonzero(family >= 0)
@@ -129,6 +136,9 @@ class TokenWindow:
         for key in np.unique(stream_of).tolist():
             stream_id = StreamId(int(key >> 34), int(key >> 2) & 0xFFFFFFFF, int(key & 3))
             if self.only is not None and stream_id != self.only:
+                continue
+            thread = (stream_id.pid, stream_id.tid)
+            if stream_id.family == SYSCALL and stream_id.pid in known and thread not in python:
                 continue
             at = stream_of == key
             self.streams.setdefault(stream_id, Stream()).extend(numbers[at].astype(np.uint32), ends[rows[at]])

@@ -10,10 +10,12 @@ from sofa_otel.core.records import LoopLevel
 from sofa_otel.processors.iterate.learn import Anchors, gram_hashes, levels, places_of
 from sofa_otel.processors.iterate.plan import Plan, Refusal
 from sofa_otel.processors.iterate.settings import DetectorSettings
-from sofa_otel.processors.iterate.tokens import DEVICE, OP, SOURCES, Stream, StreamId, TokenWindow
+from sofa_otel.processors.iterate.tokens import DEVICE, OP, SOURCES, SYSCALL, Stream, StreamId, TokenWindow
 from sofa_otel.processors.iterate.vote import boundaries, times_at
 
 _FEWEST_TOKENS: Final = 64
+_EVERY_NS: Final = 1_000_000_000
+_RECENT_NS: Final = 8_000_000_000
 FASTEST_NS: Final = 2e6
 
 
@@ -27,21 +29,28 @@ class VotedChooser:
     def __init__(self, settings: DetectorSettings) -> None:
         self._settings = settings
         self._learned: dict[StreamId, int] = {}
+        self._looked_ns = 0
 
     def state(self) -> list[Any]:
         """Plain values."""
-        return [[list(i), n] for i, n in sorted(self._learned.items())]
+        return [self._looked_ns, [[list(i), n] for i, n in sorted(self._learned.items())]]
 
     def restore(self, state: list[Any]) -> None:
         """Inverse of :meth:`state`."""
-        self._learned = {StreamId(*i): n for i, n in state}
+        self._looked_ns = state[0]
+        self._learned = {StreamId(*i): n for i, n in state[1]}
 
-    def due(self, window: TokenWindow) -> bool:
-        """Whether any stream has grown by half since it was looked at."""
-        return any(s.base + s.size >= max(_FEWEST_TOKENS, 1.5 * self._learned.get(i, 0)) for i, s in window.streams.items())
+    def due(self, window: TokenWindow, now: int) -> bool:
+        """Whether any stream has grown by half since it was looked at, or a second has passed for system calls."""
+        return any(
+            s.base + s.size >= max(_FEWEST_TOKENS, 1.5 * self._learned.get(i, 0))
+            or (i.family == SYSCALL and now - self._looked_ns >= _EVERY_NS)
+            for i, s in window.streams.items()
+        )
 
     def choose(self, window: TokenWindow, now: int) -> tuple[Plan, Anchors] | Refusal:
         """Best stream and level."""
+        self._looked_ns = now
         best: tuple[Plan, Anchors] | None = None
         refused = Refusal("")
         for stream_id, stream in sorted(window.streams.items()):
@@ -57,6 +66,13 @@ class VotedChooser:
 
     def _stream(self, stream_id: StreamId, stream: Stream, now: int) -> tuple[Plan, Anchors] | Refusal:
         tokens, times = stream.arrays()
+        if (
+            stream_id.family == SYSCALL
+        ):  # a program's start makes more calls than minutes of its training: look at the last seconds
+            recent = int(np.searchsorted(times, now - _RECENT_NS))
+            tokens, times = tokens[recent:], times[recent:]
+            if len(tokens) < _FEWEST_TOKENS:
+                return Refusal(f"only {len(tokens)} system calls in the last {_RECENT_NS / 1e9:.0f} s")
         found = levels(tokens)
         if not found:
             return Refusal(f"nothing recurs steadily in {len(tokens)} {SOURCES[stream_id.family]} events")
