@@ -29,18 +29,19 @@ COLLECTIVES = (
     "reduce_scatter_tensor", "scatter", "send",
 )  # fmt: skip
 DISTRIBUTED_MODULE = "torch.distributed.distributed_c10d"
+MAX_OPTIMIZERS = 8
 
 
 class Point:
     """One kind of call: collects rows of begin, duration, bytes and thread.
 
     Attributes:
-        symbol: Function and module of its events.
+        symbol: Function, module and number (which optimiser) of its events.
         kind: Event kind.
     """
 
-    def __init__(self, function, module, kind):
-        self.symbol, self.kind = (function, module), kind
+    def __init__(self, function, module, kind, number=0):
+        self.symbol, self.kind = (function, module, number), kind
         self.rows = array("q")
         self.dropped = 0
         self._begun = {}
@@ -95,20 +96,33 @@ class Hooks:
         after = getattr(module, "register_optimizer_step_post_hook", None)
         if before is None or after is None:
             return
-        point = self._point("optimizer.step", TORCH, PYTHON_CALL)
+        from weakref import WeakKeyDictionary, WeakValueDictionary
+
+        points = [self._point("optimizer.step", TORCH, PYTHON_CALL, number) for number in range(MAX_OPTIMIZERS)]
+        alive = WeakValueDictionary()
+        numbers = WeakKeyDictionary()
+
+        def number_of(optimizer):
+            # Two optimisers of one program (a GAN's) are two beats; one that replaces a dead one goes on with its number.
+            number = numbers.get(optimizer)
+            if number is None:
+                free = [one for one in range(MAX_OPTIMIZERS - 1) if one not in alive]
+                number = numbers[optimizer] = free[0] if free else MAX_OPTIMIZERS - 1
+                alive[number] = optimizer
+            return number
 
         def sofa_before_step(optimizer, args, kwargs):
-            point.enter()
+            points[number_of(optimizer)].enter()
 
         def sofa_after_step(optimizer, args, kwargs):
-            point.leave()
+            points[number_of(optimizer)].leave()
 
         # torch.compile must call these, not look into them.
         sofa_before_step._torchdynamo_disable = sofa_after_step._torchdynamo_disable = True
         self._handles += [before(sofa_before_step), after(sofa_after_step)]
 
-    def _point(self, function, module, kind):
-        found = Point(function, module, kind)
+    def _point(self, function, module, kind, number=0):
+        found = Point(function, module, kind, number)
         self.points.append(found)
         return found
 

@@ -69,12 +69,12 @@ class Tables:
             found = self.symbols[key] = self._add_symbol(owner, lasti if lasti > 0 else 0, line or 0)
         return found
 
-    def named(self, function, module):
-        """Id of a symbol that has no code object (``optimizer.step``)."""
-        key = (function, module)
+    def named(self, function, module, number=0):
+        """Id of a symbol that has no code object (``optimizer.step``); ``number`` tells several of one name apart."""
+        key = (function, module, number)
         found = self.symbols.get(key)
         if found is None:
-            found = self.symbols[key] = self._add_symbol(self._add_code(function, module, ""), 0, 0)
+            found = self.symbols[key] = self._add_symbol(self._add_code(function, module, ""), number, 0)
         return found
 
     def path(self, frame):
