@@ -74,3 +74,11 @@ def test_a_cut_recording_is_read_up_to_the_cut_and_damage_is_named(tmp_path: Pat
     path.write_bytes(b"nonsense")
     with pytest.raises(InputError, match="byte 0"):
         list(read_recording(path, Tables(), SeriesTable()))
+
+
+def test_the_run_leaves_as_otlp_json(tmp_path: Path) -> None:
+    sofa("demo", "-o", tmp_path / "run")
+    lines = sofa("report", tmp_path / "run", "--format", "otlp").stdout.splitlines()
+    spans = [s for line in lines for r in json.loads(line)["resourceSpans"] for c in r["scopeSpans"] for s in c["spans"]]
+    report = json.loads(sofa("report", tmp_path / "run", "--format", "json").stdout)
+    assert sum(span["name"] == "sofa.iteration" for span in spans) == len(report["iterations"]["items"])
