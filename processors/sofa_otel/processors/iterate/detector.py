@@ -450,7 +450,10 @@ class IterationDetector:
         spread = local_spread(spans)
         middle = float(np.median(spans)) if len(spans) else 0.0
         rough = self._rough(self._tracker.plan, middle, spread) if self._tracker is not None else ""
-        if len(spans) and spread <= 0.45 and not rough.startswith("too short") and not (rough and spread > 0.35):
+        # A loop that is seen exactly may well have steps of varying length; guessed boundaries may not.
+        exact = self._tracker is not None and self._tracker.plan.mode not in ("wrap", "vote")
+        most = 0.6 if exact and len(spans) >= 20 else 0.45
+        if len(spans) and spread <= most and not rough.startswith("too short") and not (rough and spread > 0.35):
             return False
         reason = f"{len(spans)} cycles of {middle / 1e6:.1f} ms vary too much to be steps (spread {spread:.0%})"
         self._refusal = Refusal(rough or reason, len(spans))

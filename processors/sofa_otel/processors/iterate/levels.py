@@ -37,6 +37,8 @@ SURE_CALLS: Final = 64
 STALE_NS: Final = 100_000_000
 OPTIMIZER_HOOK: Final = "optimizer.step"
 LOADER_HOOK: Final = "dataloader.next"
+_STEADY_CYCLES: Final = 20
+_IRREGULAR_CONFIDENCE: Final = 0.55
 
 
 class Loop(NamedTuple):
@@ -270,7 +272,7 @@ class LevelChooser:
             if loop.period < FASTEST_STEP_NS or now - loop.beats[-1] > max(4 * loop.period, STALE_NS):
                 continue
             score = loop.coverage + role.scope + 0.7 * role.user
-            if not self._regular(loop):
+            if not (self._regular(loop) or (role.user and self._steady(loop))):
                 varies = f"spread {loop.spread:.0%} of {_seconds(loop.period)}"
                 why = f"cycles of {self._place(loop)} vary too much to be steps ({varies})"
                 refused = max(refused, Refusal(why, count), key=lambda refusal: refusal.cycles)
@@ -300,6 +302,8 @@ class LevelChooser:
         if best_score < 0.5:
             return Refusal(f"only inner loops are regular ({self._place(best)} every {_seconds(best.period)})", len(best.beats))
         confidence = 0.55 + 0.1 * (best_score >= 1.5) + 0.1 * min(1.0, len(best.beats) / 40) + 0.1 * (best.spread < 0.15)
+        if not self._regular(best):
+            confidence = _IRREGULAR_CONFIDENCE
         train_id = best.train_id
         group, seen = spacing(best.beats, hits, self._settings.max_accumulation)
         if group > 1:
@@ -345,6 +349,12 @@ class LevelChooser:
         gaps = np.diff(loop.beats)
         near = float(np.mean((gaps > 0.5 * loop.period) & (gaps < 2 * loop.period)))
         return loop.spread <= 0.35 and near >= 0.75
+
+    def _steady(self, loop: Loop) -> bool:
+        """Steps of varying length (sequences, a busy machine): the program's own loop, turned often, that fills the time."""
+        gaps = np.diff(loop.beats)
+        near = float(np.mean((gaps > loop.period / 3) & (gaps < 3 * loop.period)))
+        return len(loop.beats) > _STEADY_CYCLES and loop.coverage >= 0.85 and loop.spread <= 0.6 and near >= 0.8
 
     def _place(self, loop: Loop) -> str:
         row = self._keys.rows[loop.train_id.key]
