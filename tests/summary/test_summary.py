@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sofa_otel.core import names
 from sofa_otel.core.names import IterationKind, Phase, Resource, SwarmKind
-from sofa_otel.core.records import Detection, Iteration, PhaseBreakdown, StackProfile, SwarmInfo, SwarmWindow
+from sofa_otel.core.records import Detection, Iteration, LoopLevel, PhaseBreakdown, StackProfile, SwarmInfo, SwarmWindow
 from sofa_otel.core.series import Series
 from sofa_otel.processors.summary.counters import Counters
 from sofa_otel.processors.summary.iterations import summarise
@@ -91,6 +91,13 @@ def test_iterations_count_train_and_warmup_and_time_train_only() -> None:
     assert out.duration_s is not None
     assert out.duration_s.median == pytest.approx(0.010)
     assert len(out.items) == 12
+
+
+def test_levels_are_counted_over_the_whole_run() -> None:
+    levels = [LoopLevel("step", 0, 0.02), LoopLevel("micro-batch", 3, 0.005)]
+    detection = Detection(job="j", rank=0, found=True, reason="", level="step", source="x", confidence=0.9, levels=levels)
+    out = summarise({0: ([iteration(i) for i in range(20)], detection)})
+    assert {level.name: level.count for level in out.levels} == {"step": 20, "micro-batch": 40}
 
 
 def test_no_iterations_always_has_a_reason() -> None:

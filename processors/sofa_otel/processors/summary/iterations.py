@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sofa_otel.core.names import IterationKind
-from sofa_otel.core.records import Detection, Iteration
+from sofa_otel.core.records import Detection, Iteration, LoopLevel
 from sofa_otel.core.report import Duration, IterationItem, Iterations, RankIterations
 
 COUNTED = (IterationKind.TRAIN, IterationKind.WARMUP)
@@ -70,7 +70,21 @@ def summarise(by_rank: dict[int, tuple[list[Iteration], Detection | None]]) -> I
         count=lead.count,
         warmup=lead.warmup,
         duration_s=lead.duration_s,
-        levels=list(detection.levels) if detection else [],
+        levels=_levels(detection, lead, iterations),
         by_rank=lines,
         items=items if lead.found else [],
     )
+
+
+def _levels(detection: Detection | None, lead: RankIterations, iterations: Sequence[Iteration]) -> list[LoopLevel]:
+    """The loop nest over the whole run: the detector told its periods at the lock, when most cycles were still to come."""
+    if detection is None or lead.duration_s is None:
+        return []
+    total_s = sum((one.end_ns - one.start_ns) / 1e9 for one in iterations if one.kind in COUNTED)
+    out = []
+    for level in detection.levels:
+        if level.name == lead.level:
+            out.append(LoopLevel(level.name, lead.count, lead.duration_s.median))
+        elif level.period_s > 0:
+            out.append(LoopLevel(level.name, round(total_s / level.period_s), level.period_s))
+    return out
