@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,22 +38,47 @@ for _ in range(20): client.recv(1)
 }
 
 
+TRIES = 3
+"""These are shares of wall time: on a shared machine a run can be disturbed, three in a row are not."""
+
+
+def once_in(measure: Callable[[], tuple[bool, object]]) -> None:
+    """Assert that ``measure`` (verdict and figures) holds in one of a few runs."""
+    said = []
+    for _ in range(TRIES):
+        good, figures = measure()
+        if good:
+            return
+        said.append(figures)
+    pytest.fail(f"in none of {TRIES} runs: {said}")
+
+
 @pytest.mark.parametrize("expected", PROGRAMS, ids=lambda state: state.name)
 def test_state_of_the_main_thread(watch: Any, python: str, expected: Wait) -> None:
-    seen = watch(python, HEAD + PROGRAMS[expected])
-    states = seen.states()
-    assert seen.code == 0
-    assert seen.err == ""
-    assert states[expected] > 0.8 * states.total(), states
+    def measure() -> tuple[bool, object]:
+        seen = watch(python, HEAD + PROGRAMS[expected])
+        states = seen.states()
+        assert seen.code == 0
+        assert seen.err == ""
+        return states[expected] > 0.8 * states.total(), states
+
+    once_in(measure)
 
 
 def test_contending_threads_share_one_interpreter(watch: Any, python: str) -> None:
-    seen = watch(python, HEAD + "others = [threading.Thread(target=until, args=(lambda: None, 3)) for _ in range(2)]\n"
-                 "[item.start() for item in others]; until(lambda: None, 3)\n")  # fmt: skip
-    states = seen.states() + seen.states(main=False)
-    # Three threads and one lock: one runs, two wait.
-    assert 0.2 < states[Wait.ON_CPU] / states.total() < 0.5, states
-    assert states[Wait.ON_CPU] + states[Wait.GIL] > 0.9 * states.total(), states
+    program = (
+        HEAD + "others = [threading.Thread(target=until, args=(lambda: None, 3)) for _ in range(2)]\n"
+        "[item.start() for item in others]; until(lambda: None, 3)\n"
+    )
+
+    def measure() -> tuple[bool, object]:
+        seen = watch(python, program)
+        states = seen.states() + seen.states(main=False)
+        # Three threads and one lock: one runs, two wait.
+        shared = 0.2 < states[Wait.ON_CPU] / states.total() < 0.5
+        return shared and states[Wait.ON_CPU] + states[Wait.GIL] > 0.9 * states.total(), states
+
+    once_in(measure)
 
 
 def test_waiting_thread_of_a_pool_is_merged_and_keeps_its_time(watch: Any, python: str) -> None:
@@ -76,9 +102,15 @@ def test_stack_names_functions_modules_and_lines(watch: Any, python: str) -> Non
 
 
 def test_python_between_short_blocking_calls_is_seen(watch: Any, python: str) -> None:
-    seen = watch(python, HEAD + "def compute():\n    for _ in range(120000): pass\n"
-                 "def step():\n    compute()\n    time.sleep(.0005)\nuntil(step, 5)")  # fmt: skip
-    leaves = seen.symbols(Kind.PYTHON_SAMPLE)
-    in_compute = sum(count for symbol, count in leaves.items() if symbol.function == "compute")
-    # Without a short hand-over every sample would land on the sleep.
-    assert in_compute > 0.1 * leaves.total(), leaves
+    program = (
+        HEAD + "def compute():\n    for _ in range(120000): pass\n"
+        "def step():\n    compute()\n    time.sleep(.0005)\nuntil(step, 5)"
+    )
+
+    def measure() -> tuple[bool, object]:
+        leaves = watch(python, program).symbols(Kind.PYTHON_SAMPLE)
+        in_compute = sum(count for symbol, count in leaves.items() if symbol.function == "compute")
+        # Without a short hand-over every sample would land on the sleep.
+        return in_compute > 0.1 * leaves.total(), leaves
+
+    once_in(measure)
