@@ -100,4 +100,4 @@ def test_other_formats(demo, sofa):
 
 def test_swarms_name_the_trainers_functions(demo):
     members = {m["function"] for s in demo.report["swarms"] for m in s["members"]}
-    assert any("partial_fit" in m or "backprop" in m for m in members), members
+    assert any("MultilayerPerceptron" in m or "MLPClassifier" in m for m in members), members
