@@ -114,6 +114,9 @@ class VotedChooser:
         rank = {DEVICE: 0.3, OP: 0.2}.get(stream_id.family, 0.0) + 0.2 * (stream_id.pid == stream_id.tid)
         votes = min(1.0, anchors.voters / 40)
         confidence = 0.45 + 0.15 * votes + 0.15 * min(1.0, count / 20) + 0.1 * (spread < 0.25) + 0.1 * (covered > 0.8)
+        if SOURCES[stream_id.family] == "perf:syscall":
+            # A step's few system calls may belong to an allocator or a thread pool: a rhythm in them proves nothing by itself.
+            confidence = min(confidence, 0.5)
         plan = Plan(
             mode="vote", source=SOURCES[stream_id.family], pid=stream_id.pid, tid=stream_id.tid,
             beat=stream_id.family, period_ns=period, confidence=min(confidence, 0.95), blind=True,
