@@ -9,23 +9,18 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from sofa_otel.core.identity import detect_identity
 from sofa_otel.exporters.collect.kernel_file import KernelFile
-
-RANK_VARIABLES: Final = (b"RANK", b"OMPI_COMM_WORLD_RANK", b"PMIX_RANK", b"PMI_RANK", b"SLURM_PROCID", b"JOB_COMPLETION_INDEX")
-"""In the order of trust: torchrun's own first; a Slurm task that runs torchrun has both."""
 
 _YOUNG_NS: Final = 2_000_000_000
 """A process seen for less than this may still be about to exec: its environment is read again."""
 
 
 def rank_in(environ: bytes) -> int:
-    """Rank in a NUL-separated environment, -1 when it holds none."""
-    values = dict(item.split(b"=", 1) for item in environ.split(b"\0") if b"=" in item)
-    for variable in RANK_VARIABLES:
-        text = values.get(variable, b"")
-        if text.isdigit():
-            return int(text)
-    return -1
+    """Rank in a NUL-separated environment, -1 when it holds none for sure."""
+    pairs = (item.partition(b"=") for item in environ.split(b"\0") if b"=" in item)
+    rank = detect_identity({key.decode(errors="replace"): value.decode(errors="replace") for key, _, value in pairs}).rank
+    return -1 if rank is None else rank
 
 
 class Ranks:
