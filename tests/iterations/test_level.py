@@ -92,3 +92,35 @@ def test_a_slow_iteration_and_a_change_are_told() -> None:
     changes = [a for a in out.anomalies if a.kind == "change"]
     assert len(changes) == 1
     assert changes[0].value_s == pytest.approx(0.07, rel=0.05)
+
+
+def erratic_epochs(counts: list[int], seed: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of batches whose time varies wildly (a machine with too little to give), and of the epochs that they make up."""
+    batches = 1.0 + np.cumsum(np.exp(np.random.default_rng(seed).normal(np.log(0.02), sigma, sum(counts))))
+    return batches, batches[np.cumsum(counts) - 1] + 0.001
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("sigma", [0.9, 1.6])
+def test_batches_are_steps_however_busy_the_machine_is(seed: int, sigma: float) -> None:
+    batches, epochs = erratic_epochs([40] * 7 + [20], seed, sigma)
+    out = detect(loops(("fit", "__main__", 88, batches), ("fit", "__main__", 85, epochs)))
+    assert out.detections[-1].found
+    assert abs(counted(out) - 300) <= 3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_erratic_work_in_uneven_portions_is_no_training(seed: int) -> None:
+    uneven = np.random.default_rng(seed).integers(20, 80, 7).tolist()
+    batches, portions = erratic_epochs(uneven, seed, 1.6)
+    out = detect(loops(("drain", "__main__", 88, batches), ("drain", "__main__", 85, portions)))
+    assert counted(out) < 100
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_layers_of_different_size_are_not_the_step(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    layers = np.exp(rng.normal(np.log(0.004), 1.8, 12))
+    ends = 1.0 + np.cumsum((layers * rng.normal(1, 0.05, (60, 12)).clip(0.7, 1.3)).ravel())
+    out = detect(loops(("main", "__main__", 20, ends), ("main", "__main__", 15, ends[11::12] + 0.0005)))
+    assert abs(counted(out) - 60) <= 1

@@ -359,8 +359,8 @@ class IterationDetector:
             return
         if isinstance(found, Refusal) or refused:
             return
-        same = (found.mode, found.pid, found.tid, found.beat, found.cut, found.group, found.blind) == (
-            plan.mode, plan.pid, plan.tid, plan.beat, plan.cut, plan.group, plan.blind,
+        same = (found.mode, found.pid, found.tid, found.beat, found.cut, found.group, found.blind, found.uneven) == (
+            plan.mode, plan.pid, plan.tid, plan.beat, plan.cut, plan.group, plan.blind, plan.uneven,
         )  # fmt: skip
         if same:
             return
@@ -374,6 +374,7 @@ class IterationDetector:
             or (not self._committed and found.group > 1 and not found.blind)
             or (not self._committed and (exact or (found.score > plan.score + 0.3 and not alike)))
             or (plan.blind and not found.blind and not alike)
+            or (not self._committed and plan.uneven and not found.uneven)
         )
         if better:
             self._lock(found, now, out)
@@ -446,6 +447,8 @@ class IterationDetector:
 
     def _irregular(self, cycles: list[Cycle]) -> bool:
         """Whether cycles that looked regular at the lock turned out not to be."""
+        if self._tracker is not None and self._tracker.plan.counted:
+            return False
         spans = np.array([cycle.end_ns - cycle.start_ns for cycle in cycles if cycle.kind == IterationKind.TRAIN], np.float64)
         spread = local_spread(spans)
         middle = float(np.median(spans)) if len(spans) else 0.0

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sofa_otel.core.records import LoopLevel
+from sofa_otel.processors.iterate.anomaly import local_spread
 from sofa_otel.processors.iterate.keys import KeyTable
 from sofa_otel.processors.iterate.plan import Plan, Refusal
 from sofa_otel.processors.iterate.settings import DetectorSettings
@@ -38,6 +39,9 @@ STALE_NS: Final = 100_000_000
 OPTIMIZER_HOOK: Final = "optimizer.step"
 LOADER_HOOK: Final = "dataloader.next"
 _STEADY_CYCLES: Final = 20
+_MOST_MICRO_BATCHES: Final = 8
+_MOST_LAYERS: Final = 64
+_STRUCTURED: Final = 4.0
 _IRREGULAR_CONFIDENCE: Final = 0.55
 
 
@@ -272,7 +276,10 @@ class LevelChooser:
             if loop.period < FASTEST_STEP_NS or now - loop.beats[-1] > max(4 * loop.period, STALE_NS):
                 continue
             score = loop.coverage + role.scope + 0.7 * role.user
-            if not (self._regular(loop) or (role.user and self._steady(loop))):
+            even = self._regular(loop)
+            if not even and any(layers_of_steps(loop.beats, around.times) for _, around in self._own(trains)):
+                continue  # a loop over layers
+            if not (even or (role.user and self._steady(loop))):
                 varies = f"spread {loop.spread:.0%} of {_seconds(loop.period)}"
                 why = f"cycles of {self._place(loop)} vary too much to be steps ({varies})"
                 refused = max(refused, Refusal(why, count), key=lambda refusal: refusal.cycles)
@@ -286,9 +293,14 @@ class LevelChooser:
                 continue
             if best is None or score >= best_score - 0.3:
                 best, best_score = loop, score
+        counted = self._by_counting(trains, now)
+        if counted is not None and (best is None or best.period > 1.5 * counted.period):
+            best, best_score = counted, max(best_score, 1.0)
+        else:
+            counted = None
         if best is None:
             return refused
-        around = self._micro_batches(best, trains, now)
+        around = None if counted else self._micro_batches(best, trains, now)
         if around is not None:
             if len(around.beats) < self._settings.min_cycles:
                 return Refusal(
@@ -302,7 +314,8 @@ class LevelChooser:
         if best_score < 0.5:
             return Refusal(f"only inner loops are regular ({self._place(best)} every {_seconds(best.period)})", len(best.beats))
         confidence = 0.55 + 0.1 * (best_score >= 1.5) + 0.1 * min(1.0, len(best.beats) / 40) + 0.1 * (best.spread < 0.15)
-        if not self._regular(best):
+        uneven = counted is None and not self._regular(best)
+        if uneven or counted is not None:
             confidence = _IRREGULAR_CONFIDENCE
         train_id = best.train_id
         group, seen = spacing(best.beats, hits, self._settings.max_accumulation)
@@ -319,7 +332,32 @@ class LevelChooser:
             mode="loop", source="probe:loop", pid=train_id.pid, tid=train_id.tid, beat=best.train_id.key, group=group,
             guided=group > 1, period_ns=period, confidence=min(0.95, confidence + 0.1 * seen), blind=not seen,
             usual=self._usual(trains, best.beats), levels=self._levels(loops, period, now), score=best_score,
+            counted=counted is not None, uneven=uneven,
         )  # fmt: skip
+
+    def _by_counting(self, trains: list[tuple[TrainId, Train]], now: int) -> Loop | None:
+        """The step loop of a machine so busy that no two steps take alike: an own loop that makes the same number of turns in
+        every cycle of the own loop around it (the batches of an epoch). Counting does not mind the clock."""
+        own = self._own(trains)
+        for train_id, train in own:
+            if self._keys.role(train_id.key).scope < 0 or len(train.times) <= _STEADY_CYCLES:
+                continue
+            gaps = np.diff(train.times)
+            if now - train.times[-1] > max(LOOK_BACK_NS, 8 * int(gaps.max())):
+                continue
+            period = float(np.median(gaps))
+            if period >= FASTEST_STEP_NS and any(batches_of_epochs(train.times, around.times) for _, around in own):
+                return Loop(train_id, train.times, period, local_spread(gaps.astype(np.float64)), 1.0, 1.0)
+        return None
+
+    def _own(self, trains: list[tuple[TrainId, Train]]) -> list[tuple[TrainId, Train]]:
+        """Loops of the program's own code that may be steps or epochs, slowest first."""
+        own = []
+        for train_id, train in trains:
+            role = self._keys.role(train_id.key)
+            if train.family == LOOP and role.user and not role.loader and not role.other and len(train.times) >= 4:
+                own.append((train_id, train))
+        return sorted(own, key=lambda item: len(item[1].times))
 
     def _micro_batches(self, inner: Loop, trains: list[tuple[TrainId, Train]], now: int) -> Loop | None:
         """The loop around ``inner`` if that looks like gradient accumulation although no optimiser was seen yet: PyTorch, the
@@ -380,6 +418,56 @@ class LevelChooser:
                     rows.append((loop.period, len(loop.beats), name))
         rows.sort(reverse=True)
         return [LoopLevel(name, count, length / 1e9) for length, count, name in rows[:6]]
+
+
+class Nesting(NamedTuple):
+    """How a loop lies in another one.
+
+    Attributes:
+        turns: Turns of the inner loop in most cycles of the outer one.
+        fill: Share of those cycles between the first turn and the last.
+        by_place: Variance of the turns' logarithms between places in the cycle over that within a place (an F ratio): near 1
+            for turns that differ by chance, large where each place has work of its own (layers).
+    """
+
+    turns: int
+    fill: float
+    by_place: float
+
+
+def nesting(inner: Times, outer: Times) -> Nesting | None:
+    """Look at two loops; None unless ``inner`` turns equally often (three times or more) in at least 70 % of the cycles.
+
+    The turn that holds the outer loop's own (validation, a loader that begins anew) is left out.
+    """
+    outer = outer[outer >= inner[0]]
+    if len(outer) < 4 or 4 * len(outer) > len(inner) + 4:
+        return None
+    edges = np.searchsorted(inner, outer, side="right")
+    counts = np.diff(edges)
+    turns = int(np.median(counts))
+    alike = counts == turns
+    if turns < 3 or float(np.mean(alike)) < 0.7 or int(alike.sum()) < 3:
+        return None
+    rows = np.array([np.diff(inner[edge : edge + turns]) for edge in edges[:-1][alike].tolist()], np.float64)
+    logs = np.log(np.maximum(rows, 1.0))
+    logs -= logs.mean(1, keepdims=True)
+    cycles, places = logs.shape
+    between = cycles * float((logs.mean(0) ** 2).sum()) / (places - 1)
+    within = float(((logs - logs.mean(0)) ** 2).sum()) / ((cycles - 1) * (places - 1))
+    return Nesting(turns, float(rows.sum()) / float(np.diff(outer)[alike].sum()), between / max(within, 1e-9))
+
+
+def batches_of_epochs(inner: Times, outer: Times) -> bool:
+    """Whether the inner loop's turns look like the batches of an epoch: more than micro-batches, and no two places alike."""
+    seen = nesting(inner, outer)
+    return seen is not None and seen.turns > _MOST_MICRO_BATCHES and seen.fill >= 0.5 and seen.by_place <= _STRUCTURED
+
+
+def layers_of_steps(inner: Times, outer: Times) -> bool:
+    """Whether the inner loop's turns look like layers: few, and each place in the cycle has a length of its own."""
+    seen = nesting(inner, outer)
+    return seen is not None and seen.turns <= _MOST_LAYERS and seen.by_place > _STRUCTURED
 
 
 def spacing(beats: Times, hits: Times, most: int) -> tuple[int, bool]:

@@ -27,6 +27,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         guided: Sampled optimiser calls tell which of the ``group`` beats is the last.
         blind: Nothing but regularity and coverage speaks for it.
         usual: Local numbers of loops and hooks seen in most cycles.
+        counted: Constant turns in the loop around it speak for it, however its durations vary.
+        uneven: Its durations vary and nothing but coverage speaks for it: an even or counted plan is better.
         levels: The loop nest as far as it is known, outermost first.
     """
 
@@ -43,6 +45,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
     blind: bool = False
     guided: bool = False
+    counted: bool = False
+    uneven: bool = False
     usual: list[int] = []
     levels: list[LoopLevel] = []
     score: float = 0.0
