@@ -1,0 +1,1 @@
+"""Importers: other programs' recordings as event batches."""
