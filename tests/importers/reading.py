@@ -95,7 +95,8 @@ def survives(importer: Importer, data: bytes, folder: Path, name: str, seconds: 
     try:
         found = read(importer, path)
     except InputError as error:
-        assert name in str(error), f"the message names no file: {error}"
+        if name not in str(error):
+            raise AssertionError(f"the message names no file: {error}") from error
         return None
     finally:
         assert time.process_time() - began < seconds, "it hangs"

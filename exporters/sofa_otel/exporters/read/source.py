@@ -1,4 +1,4 @@
-"""ByteSource: a file (or stdin) as chunks of plain bytes, whatever it is compressed with, and never more than a chunk in memory."""
+"""ByteSource: a file (or stdin) as chunks of plain bytes, whatever it is compressed with; never more than a chunk in memory."""
 
 from __future__ import annotations
 
