@@ -32,6 +32,7 @@ from sofa_otel.processors.run.local import LocalRunner
 TICK_S: Final = 1.0
 _LEAST_SLEEP_S: Final = 0.02
 _ATTEMPTS: Final = 5
+SAMPLES: Final = "probe:sample"
 
 
 class Listener(Protocol):
@@ -216,7 +217,9 @@ class Session:
         if out.records:
             self.writer.write(out.records)
             self.totals.add(out.records)
-            self._locked = self._locked or any(isinstance(record, Detection) and record.found for record in out.records)
+            for record in out.records:
+                if isinstance(record, Detection):
+                    self._locked = record.found and record.source != SAMPLES
             for listener in self._listeners:
                 listener.records(out.records)
         for kept in out.kept:
@@ -226,7 +229,8 @@ class Session:
     def _govern(self) -> None:
         if self._governor is None:
             return
-        # Until the iterations are found the probe is not shed: it is what finds them, and it keeps a budget of its own.
+        # Until the iterations are found, and where samples are all that tells them, the probe is not shed: it keeps a budget of
+        # its own, and the detector asks for no more samples than it needs.
         stats = {name: c.stats() for name, c in self._collectors.items() if self._locked or name != "probe"}
         self._hand(self._governor.observe(time.time_ns(), sum(self._target_cpu.values()), stats))
 

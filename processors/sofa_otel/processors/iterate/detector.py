@@ -87,6 +87,7 @@ class IterationDetector:
         self._numbering = Numbering(job, rank)
         self._tracker: BeatTracker | WrapTracker | VoteTracker | None = None
         self._refusal = Refusal("")
+        self._told: Plan | None = None  # what the iterations that were emitted last rest on
         self._committed = False
         self._locked_ns = 0
         self._locked_after = 0
@@ -173,10 +174,11 @@ class IterationDetector:
         wraps, chains = snapshot.pack_wraps(self._wraps, self._tables, plan, packer)
         trains = snapshot.pack_trains(self._store, plan, packer)
         tracked = snapshot.pack_plan(self._tracker.plan, packer, chains) if self._tracker is not None else None
+        told = snapshot.pack_plan(self._told, packer, chains) if self._told is not None else None
         anchors = self._anchors
         state = {
             "version": snapshot.STATE_VERSION, "job": self._job, "rank": self._rank, "trains": trains, "wraps": wraps,
-            "plan": tracked, "tracker": self._tracker.state() if self._tracker is not None else None,
+            "plan": tracked, "told": told, "tracker": self._tracker.state() if self._tracker is not None else None,
             "anchors": [anchors.hashes.tobytes(), anchors.phases.tobytes(), *anchors[2:]] if anchors is not None else None,
             "window": self._window.state(), "voted": self._voted.state(), "rate": self._rate.state(),
             "numbering": self._numbering.state(), "refusal": msgspec.to_builtins(self._refusal),
@@ -216,6 +218,8 @@ class IterationDetector:
             else:
                 self._tracker = WrapTracker(plan) if plan.mode == "wrap" else BeatTracker(plan, self._keys)
                 self._tracker.restore(state["tracker"])
+        if state["told"] is not None:
+            self._told = msgspec.convert(state["told"], Plan)
         self._pending = decode_batch(state["pending"], tables) if state["pending"] else None
         return self
 
@@ -323,7 +327,7 @@ class IterationDetector:
             cycles = [cycle for cycle in kept if cycle.end_ns <= cycles[0].start_ns + 0.3 * plan.period_ns] + cycles
         self._against = 0
         alike = old is not None and 0.5 < plan.period_ns * plan.group / (old.period_ns * old.group) < 2.0
-        if not self._locked_ns or (self._uncommitted and not alike):
+        if not self._locked_ns or (self._uncommitted and not alike and self._told is None):
             self._locked_ns = now
             self._locked_after = sum(1 for cycle in cycles if cycle.kind == IterationKind.TRAIN)
         self._tell(plan, cycles, out)
@@ -420,6 +424,8 @@ class IterationDetector:
             iterations, anomalies = self._numbering.release(plan, cycles)
             out.iterations += iterations
             out.anomalies += anomalies
+            if iterations:
+                self._told = plan
 
     def _too_little(self, cycles: list[Cycle]) -> bool:
         """Whether a loop that only regularity speaks for is too small a part of what ran since it began."""
@@ -464,7 +470,8 @@ class IterationDetector:
 
     def _unlock(self) -> None:
         """The lock was a mistake that nobody has been told iterations of."""
-        self._tracker, self._locked_ns, self._against = None, 0, 0
+        self._tracker, self._against, self._committed = None, 0, False
+        self._locked_ns = self._locked_ns if self._told is not None else 0
         self._numbering.drop_held()
 
     # -- output ------------------------------------------------------------------------------------------------------------------
@@ -496,10 +503,10 @@ class IterationDetector:
 
     def verdict(self) -> Detection:
         """What is known now, with the reason when nothing is."""
-        if self._tracker is None:
+        plan = self._tracker.plan if self._tracker is not None else self._told
+        if plan is None:
             reason = self._refusal.reason or f"no repeated loop, hook or call in {self.events} events"
             return Detection(job=self._job, rank=self._rank, found=False, reason=reason)
-        plan = self._tracker.plan
         period = (self._numbering.durations.median or plan.period_ns * (plan.group if plan.mode == "wrap" else 1)) / 1e9
         note = self._rough(plan, period * 1e9, self._numbering.durations.spread)
         confidence = min(plan.confidence, UNSURE) if note else plan.confidence

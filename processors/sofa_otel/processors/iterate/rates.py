@@ -50,8 +50,8 @@ class SamplingRate:
             return None
         rate = 1e9 / interval
         want = min(self._settings.max_rate_hz, _CLIMB * max(rate, self._asked))
-        if want <= 1.2 * rate or want <= self._asked:
-            return None
+        if self._asked and (want <= 1.2 * rate or want <= self._asked):
+            return None  # a rate that nobody has asked for yet does not last, however high it is
         self._asked = want
         return self._request(want, f"no loop resolved at {rate:.0f} samples/s")
 
@@ -64,7 +64,7 @@ class SamplingRate:
         if not sampled:
             return None
         want = min(self._settings.max_rate_hz, max(20.0, self._settings.good_samples * 1e9 / period_ns))
-        if 0.8 < want / now_rate < 2.5:
+        if self._asked and 0.8 < want / now_rate < 2.5:
             return None
         self._asked = want
         return self._request(want, f"{self._settings.good_samples:.0f} samples an iteration of {period_ns / 1e6:.1f} ms")

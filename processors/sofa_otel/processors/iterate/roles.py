@@ -21,6 +21,9 @@ _OPTIM_STRONG: Final = re.compile(
     r"|update_mini_?batch|update_weights|update_parameters|update_batch|step_optimizer|learn_batch|_?optimi[sz]er_update)$"
 )
 _OPTIM_WEAK: Final = re.compile(r"^_?(step|update|optimi[sz]e|learn|train_one|backprop|backward|backward_pass)$")
+_STEP: Final = re.compile(
+    r"^_?((train(ing)?|fit|learn|optim\w*|update|run|do|one)_)*(step|batch|mini_?batch|iter(ation)?|partial_fit)(_fn)?$", re.I
+)
 _SET_UP: Final = re.compile(r"(^|\.)(__init__|__setstate__|add_param_group|load_state_dict|state_dict|register_\w+)(\.|$)")
 _NOT_OPTIM: Final = re.compile(
     r"(^|[._/])(tqdm|rich|metrics?|meters?|lr_scheduler|profiler?|logging|gym|gymnasium|hashlib|env|envs)([._/]|$)"
@@ -47,6 +50,7 @@ class Role(NamedTuple):
 
     Attributes:
         optimiser: 2 the call is an optimiser's or a whole step, 1 perhaps, 0 no.
+        step: The name of one whole step of the program's own (``train_step``): called once a step.
         scope: +1 a loop in it is over steps, -1 a loop in it is inside a step, 0 unknown.
         user: The code is the user's own, not installed.
         loader: Input machinery, waiting or other plumbing.
@@ -54,6 +58,7 @@ class Role(NamedTuple):
     """
 
     optimiser: int
+    step: bool
     scope: int
     user: bool
     loader: bool
@@ -73,4 +78,4 @@ def role_of(symbol: Symbol) -> Role:
             optimiser = 1
     scope = 1 if _EPOCH.search(leaf) else -1 if _BODY.search(leaf) or optimiser else 0
     other = "validation" if _VALIDATION.search(leaf) else "checkpoint" if _CHECKPOINT.search(leaf) else ""
-    return Role(optimiser, scope, user, bool(_LOADER.search(place)), other)
+    return Role(optimiser, user and bool(_STEP.match(leaf)), scope, user, bool(_LOADER.search(place)), other)

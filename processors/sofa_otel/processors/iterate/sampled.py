@@ -89,6 +89,10 @@ def level_of(
     spread = 1.4826 * float(np.median(np.abs(inside - np.median(inside)))) / period
     coverage = float(gaps[whole].sum()) / max(now - float(ends[0]), 1.0)
     missed = unseen(sides[0]) + unseen(sides[1])
+    fits = np.abs(gaps / base - multiple) < 0.25
+    if len(gaps) >= 12 and float(fits.mean()) >= 0.9 and len(inside) >= 0.8 * len(gaps):
+        # Turns that were missed at random would leave gaps of one and a half times the usual one, too: what is missing shows.
+        missed = min(missed, 1.0 - len(gaps) / float(multiple.sum()))
     return Level(frame, cut, ends, period, spread, coverage, missed, period / max(interval, 1.0))
 
 
@@ -272,8 +276,9 @@ class SampledChooser:
         """Step-likeness, and whether the frame is inside the optimiser's call (only its re-entry counts there)."""
         codes = store.codes(level.frame.chain)
         role = self._keys.role(codes[-1])
-        inside = any(self._keys.role(code).optimiser == 2 for code in codes)
-        scope = 1.0 if role.scope > 0 else -0.4 if role.scope < 0 else 0.0
+        # The program's own ``train_step`` is a step, what is called below it is inside one.
+        inside = any(self._keys.role(code).optimiser == 2 for code in (codes[:-1] if role.step else codes))
+        scope = 1.0 if role.scope > 0 else -0.4 if role.scope < 0 and not role.step else 0.0
         plumbing = any(self._keys.role(code).loader and self._keys.rows[code].module != "threading" for code in codes[-3:])
         return min(level.coverage, 1.0) + scope + 0.7 * role.user - 0.6 * bool(role.other) - 0.5 * inside - plumbing, inside
 

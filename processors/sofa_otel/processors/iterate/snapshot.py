@@ -43,7 +43,7 @@ def pack_plan(plan: Plan, packer: Packer, chains: dict[int, int]) -> dict[str, A
     """A plan with new numbers."""
     out: dict[str, Any] = msgspec.to_builtins(plan)
     if plan.mode == "wrap":
-        out["beat"] = chains[plan.beat]
+        out["beat"] = chains.get(plan.beat, -1)  # a plan that is not followed any more has no frame
     elif plan.mode != "vote":
         out["beat"] = packer.number(plan.beat)
     out["markers"] = [packer.number(key) for key in plan.markers]

@@ -212,10 +212,14 @@ class WrapStore:
             if len(self.threads) >= 64:
                 del self.threads[min(self.threads, key=lambda key: self.threads[key].last_ns)]
             thread = self.threads[pid, tid] = Thread()
-        when, path = batch.start_ns[at], batch.path[at].astype(np.int64)
-        self._weigh(thread, when, batch.duration_ns[at], batch.subkind[at])
+        when, path, spans = batch.start_ns[at], batch.path[at].astype(np.int64), batch.duration_ns[at]
+        main = self.threads.get((pid, pid)) if tid != pid else None
+        usual = main.interval if main is not None else 0.0
+        self._weigh(thread, when, spans, batch.subkind[at], usual)
         before = np.concatenate([[thread.last_path], path[:-1]])
-        since = np.concatenate([[thread.last_ns], when[:-1]])
+        # A thread that stays where it is makes one long row: it was still there at the last sample before the next one.
+        seen = when + np.maximum(spans - int(usual), 0) if usual else when
+        since = np.concatenate([[thread.last_ns], np.minimum(seen[:-1], when[1:])])
         moved = np.flatnonzero((path != before) & (before != 0) & (path != 0))
         found: dict[int, list[tuple[int, int, int, int]]] = {}
         for i in moved.tolist():
@@ -237,7 +241,9 @@ class WrapStore:
         self._names(pid, tid, thread, when, path)
         thread.last_path, thread.last_ns = int(path[-1]), int(when[-1])
 
-    def _weigh(self, thread: Thread, when: NDArray[np.int64], spans: NDArray[np.int64], wait: NDArray[np.uint8]) -> None:
+    def _weigh(
+        self, thread: Thread, when: NDArray[np.int64], spans: NDArray[np.int64], wait: NDArray[np.uint8], usual: float
+    ) -> None:
         gap = float(when[-1] - (thread.last_ns or when[0]))
         fade = 0.5 ** (gap / _HALF_LIFE_NS)
         weight = np.maximum(spans, 1).astype(np.float64)
@@ -246,7 +252,7 @@ class WrapStore:
         thread.idle = thread.idle * fade + idle
         thread.waits = thread.waits * fade + float(weight[~np.isin(wait, _BUSY)].sum())
         if thread.last_ns and len(when):
-            mean = gap / len(when)
+            mean = min(gap / len(when), usual or gap)
             thread.interval = (
                 mean if not thread.interval else thread.interval + 0.1 * min(len(when), 5) * (mean - thread.interval)
             )

@@ -18,6 +18,8 @@ SECOND_NS = 1000000000
 DEFAULT_RATE = 100.0
 MAX_RATE = 1000.0
 WAITED_NS = 100000
+EAGER_NS = 3 * SECOND_NS
+"""Without exact loops the first steps are seen only if samples come fast from the start; by then the reader has an opinion."""
 FULL_RESET_NS = 60 * SECOND_NS
 OFF, NARROW, WIDE = 0, 1, 2
 
@@ -44,7 +46,11 @@ class Agenda:
         self.waits = Waits()
         self.handover = Handover()
         self.fast = _on("SOFA_PROBE_SWITCH")
+        self._eager_until = 0
         self.parts = self._parts(main_ident)
+        if self.sampler.on_stack is None and "SOFA_PROBE_RATE" not in os.environ:
+            self.budget.ask(MAX_RATE, MAX_RATE)
+            self._eager_until = time.monotonic_ns() + EAGER_NS
 
     def _parts(self, main_ident):
         """The optional mechanisms that this interpreter has and the environment allows."""
@@ -178,6 +184,9 @@ class Agenda:
         if variables != self._variables and self.link.connected:
             self._variables = variables
             self.link.put(wire.frame(wire.IDENTITY, wire.pairs([("env." + key, value) for key, value in variables])))
+        if self._eager_until and now > self._eager_until:
+            self._eager_until = 0
+            self.budget.ask(self.budget.usual, MAX_RATE)
         if self.tables.full and now >= self._next_reset:
             self._next_reset = now + FULL_RESET_NS
             self.notice("the probe's symbol tables are full; stacks are cut short until they start anew")
@@ -213,6 +222,8 @@ class Agenda:
             return
         for mode, bursts, rate, names in requests:
             self.sampling = mode != OFF
+            if rate > 0:
+                self._eager_until = 0
             self.budget.ask(rate, MAX_RATE)
             for part in self.parts:
                 part.request(mode, bursts, names)
