@@ -18,11 +18,15 @@ COMMANDS: Final[dict[str, str]] = {
     "run": "Run a command and watch it.",
     "attach": "Watch processes that run already.",
     "top": "The live view of a run.",
+    "import": "Other programs' recordings (Kineto, strace, perf, …) as a run.",
     "report": "What a run, or the ranks of a job, say.",
     "runs": "List and prune run directories.",
     "demo": "A bundled small run, explained in seconds.",
     "doctor": "What can be collected here, what is missing, how to get it.",
 }
+
+MODULES: Final[dict[str, str]] = {"import": "importing"}
+"""Commands whose names are no module names."""
 
 
 class LazyGroup(click.Group):
@@ -36,7 +40,7 @@ class LazyGroup(click.Group):
         """Import ``sofa_otel.cli.<name>`` and take its ``command``."""
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"sofa_otel.cli.{cmd_name}").command
+        command = import_module(f"sofa_otel.cli.{MODULES.get(cmd_name, cmd_name)}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sofa_otel.core.kinds import Kind
 from sofa_otel.core.symbols import Tables
 
 SCHEMA_VERSION: Final = 1
@@ -136,6 +137,12 @@ class EventBatch:
     @property
     def end_ns(self) -> NDArray[np.int64]:
         return self.start_ns + self.duration_ns
+
+    @property
+    def completed_ns(self) -> NDArray[np.int64]:
+        """When each row was over: its end; for samples the instant they were taken."""
+        sampled = (self.kind == Kind.PYTHON_SAMPLE) | (self.kind == Kind.CPU_SAMPLE)
+        return np.where(sampled, self.start_ns, self.end_ns)
 
     @property
     def kind(self) -> NDArray[np.uint8]:

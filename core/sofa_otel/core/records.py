@@ -199,6 +199,18 @@ class StackProfile(Record, frozen=True, kw_only=True, tag="stack_profile"):
     samples: int
 
 
+class StepMarks(Record, frozen=True, kw_only=True, tag="step_marks"):
+    """Step marks that the program wrote itself (``ProfilerStep#7``): for comparison only.
+
+    Attributes:
+        count: Different marks.
+        period_s: Median distance of their starts, seconds; 0 with fewer than two.
+    """
+
+    count: int
+    period_s: float
+
+
 class CaptureRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator or the governor asks of a source.
 
@@ -220,6 +232,16 @@ class CaptureRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 AnyRecord = (
-    Iteration | Detection | SwarmInfo | SwarmWindow | PhaseBreakdown | Correlation | Straggler | Anomaly | Finding | StackProfile
+    Iteration
+    | Detection
+    | SwarmInfo
+    | SwarmWindow
+    | PhaseBreakdown
+    | Correlation
+    | Straggler
+    | Anomaly
+    | Finding
+    | StackProfile
+    | StepMarks
 )
 """Every record kind that is stored and emitted; decoded by its tag."""

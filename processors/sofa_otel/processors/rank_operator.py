@@ -21,6 +21,7 @@ from sofa_otel.processors.align.aligner import Aligner, Slice
 from sofa_otel.processors.attribute.attributor import Attributor
 from sofa_otel.processors.group.grouper import Grouper
 from sofa_otel.processors.iterate.detector import DetectorOutput, IterationDetector
+from sofa_otel.processors.iterate.marked import MarkCounter
 from sofa_otel.processors.watermark import LATENESS_NS, Watermark
 
 _RECENT_ROWS: Final = 200_000
@@ -57,14 +58,26 @@ class RankOperator:
         job, rank, host: The key, and where the rank runs.
         tables: Symbol and path tables; batches that use others are rebased.
         lateness_ns: How far behind its source's newest event an event may come.
+        trust_marks: Take the program's own step marks for the iterations, at the end.
     """
 
-    def __init__(self, job: str, rank: int, host: str, tables: Tables, lateness_ns: int = LATENESS_NS) -> None:
+    def __init__(
+        self,
+        job: str,
+        rank: int,
+        host: str,
+        tables: Tables,
+        lateness_ns: int = LATENESS_NS,
+        *,
+        trust_marks: bool = False,
+    ) -> None:
         self._header = BatchHeader(job, rank, host, "*")
         self._tables = tables
         self._aligner = Aligner(self._header, tables)
         self._watermark = Watermark(lateness_ns)
         self._detector = IterationDetector(job, rank, tables)
+        self._marks = MarkCounter(job, rank)
+        self._trust_marks = trust_marks
         self._attributor = Attributor(job, rank, tables, Grouper(job, rank, tables))
         self._recent: deque[EventBatch] = deque()
         self._recent_rows = 0
@@ -108,7 +121,11 @@ class RankOperator:
         for piece in self._aligner.flush():
             out.extend(self._take(piece))
         end_ns = max(end_ns, self._newest_ns)
-        out.extend(self._conclude(self._detector.finish(end_ns), end_ns))
+        found = self._detector.finish(end_ns)
+        out.extend(self._conclude(self._marks.iterations() if self._trust_marks else found, end_ns))
+        marks = self._marks.record()
+        if marks is not None:
+            out.records.append(marks)
         out.records += self._attributor.finish(end_ns)
         return out
 
@@ -122,7 +139,9 @@ class RankOperator:
         if len(piece.batch):
             self._remember(piece.batch)
         self._attributor.feed(piece.batch, piece.until_ns)
-        return self._conclude(self._detector.feed(piece.batch, piece.until_ns), piece.until_ns)
+        self._marks.feed(piece.batch)
+        found = self._detector.feed(piece.batch, piece.until_ns)
+        return Output() if self._trust_marks else self._conclude(found, piece.until_ns)
 
     def _conclude(self, found: DetectorOutput, until_ns: int) -> Output:
         out = Output(records=[*found.detections, *found.iterations, *found.anomalies], requests=list(found.requests))

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sofa_otel.core.batch import BatchHeader, EventBatch, concat
-from sofa_otel.core.kinds import Kind
 from sofa_otel.core.symbols import Tables
 
 SLICE_NS: Final = 250_000_000
@@ -50,12 +49,6 @@ class _Seen:
         if len(self.above) > _MOST_GAPS:  # a lost batch would otherwise make this set grow for ever
             self.low = min(self.above)
         return True
-
-
-def completion_ns(batch: EventBatch) -> NDArray[np.int64]:
-    """When each row was over: its end, for samples the instant."""
-    sampled = (batch.kind == Kind.PYTHON_SAMPLE) | (batch.kind == Kind.CPU_SAMPLE)
-    return np.where(sampled, batch.start_ns, batch.end_ns)
 
 
 class Aligner:
@@ -94,7 +87,7 @@ class Aligner:
             return 0
         if not len(batch):
             return 0
-        done = completion_ns(batch)
+        done = batch.completed_ns
         newest = int(done.max())
         if self._released_ns:
             fresh = done >= self._released_ns

@@ -18,7 +18,6 @@ import numpy as np
 
 from sofa_otel.core.batch import EventBatch, concat
 from sofa_otel.core.codec import decode_batch, encode_batch
-from sofa_otel.core.kinds import Kind
 from sofa_otel.core.names import IterationKind
 from sofa_otel.core.records import Anomaly, CaptureRequest, Detection, Iteration
 from sofa_otel.core.symbols import Symbol, Tables
@@ -121,7 +120,7 @@ class IterationDetector:
         if self._pending is not None and len(self._pending):
             batch = concat(batch.header, self._tables, [self._pending, batch])
         self._pending = None
-        done = _completion(batch)
+        done = batch.completed_ns
         if len(done) and np.any(np.diff(done) < 0):
             order = np.argsort(done, kind="stable")
             batch, done = batch.take(order), done[order]
@@ -515,8 +514,3 @@ class IterationDetector:
             job=self._job, rank=self._rank, found=True, reason=note, level="step", source=plan.source,
             confidence=round(confidence, 3), levels=levels, locked_ns=self._locked_ns, locked_after=self._locked_after,
         )  # fmt: skip
-
-
-def _completion(batch: EventBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    sampled = (batch.kind == Kind.PYTHON_SAMPLE) | (batch.kind == Kind.CPU_SAMPLE)
-    return np.where(sampled, batch.start_ns, batch.end_ns)

@@ -17,8 +17,9 @@ from sofa_otel.processors.watermark import LATENESS_NS
 class LocalRunner:
     """Routes batches to one operator per (job, rank). Rank < 0 is nobody's (launchers) and is left out."""
 
-    def __init__(self, tables: Tables, lateness_ns: int = LATENESS_NS) -> None:
+    def __init__(self, tables: Tables, lateness_ns: int = LATENESS_NS, *, trust_marks: bool = False) -> None:
         self._tables = tables
+        self._trust_marks = trust_marks
         self._lateness_ns = lateness_ns
         self._operators: dict[tuple[str, int], RankOperator] = {}
         self.cpu_s = 0.0
@@ -46,7 +47,9 @@ class LocalRunner:
         key = (header.job, header.rank)
         operator = self._operators.get(key)
         if operator is None:
-            operator = self._operators[key] = RankOperator(header.job, header.rank, header.host, self._tables, self._lateness_ns)
+            operator = self._operators[key] = RankOperator(
+                header.job, header.rank, header.host, self._tables, self._lateness_ns, trust_marks=self._trust_marks
+            )
         started = time.thread_time()
         out = operator.on_events(batch)
         self.cpu_s += time.thread_time() - started

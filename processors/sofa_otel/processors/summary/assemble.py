@@ -12,8 +12,8 @@ import msgspec
 from sofa_otel.core import names
 from sofa_otel.core.errors import MissingExtraError
 from sofa_otel.core.names import IterationKind, Phase
-from sofa_otel.core.records import Detection, Iteration, PhaseBreakdown, StackProfile, SwarmInfo, SwarmWindow
-from sofa_otel.core.report import CollectorSummary, CorrelationItem, Iterations, RankTrack, Report, RunCost, RunSummary
+from sofa_otel.core.records import Detection, Iteration, PhaseBreakdown, StackProfile, StepMarks, SwarmInfo, SwarmWindow
+from sofa_otel.core.report import CollectorSummary, CorrelationItem, Iterations, Marks, RankTrack, Report, RunCost, RunSummary
 from sofa_otel.core.run import RunReader
 from sofa_otel.processors.correlate import correlate
 from sofa_otel.processors.summary.counters import Counters, StoredSeries
@@ -119,6 +119,7 @@ def build_report(readers: Sequence[RunReader]) -> Report:
         gpu={"devices": [], "active_region": None},
         features=features,
         findings=[],
+        marks=next((Marks(row.count, row.period_s) for reader in readers for row in reader.records(StepMarks, rank=lead)), None),
         lanes=lanes_of(whole, lead, run.started_ns, max(run.ended_ns, window[1])),
         flames=flames_of(profiles),
         phase_items=_phase_items(iterations, lead_parts),
