@@ -20,6 +20,7 @@ BIN := .venv/bin
 DEMO_PYTHON := .venv-demo/bin/python
 TORCH_TAG := $(shell sed -n 's/^torch==//p' examples/requirements-torch.txt)-py$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 TORCH_ENV := $(TOOLS)/torch-$(TORCH_TAG)
+WEB := dashboards/sofa_otel/dashboards/report/web
 TEST_ENVIRONMENT = SOFA_DEMO_PYTHON=$(CURDIR)/$(DEMO_PYTHON) SOFA_TORCH_PYTHON=$(TORCH_ENV)/bin/python
 
 .PHONY: help install demo test lint bench e2e e2e-full campaign tools docs lock dev clean
@@ -102,8 +103,13 @@ campaign: .venv/.dev .venv-demo/.done $(TORCH_ENV)/.done tools  ## the long form
 	$(BIN)/python benchmarks/agent_memory.py --json docs/results/agent-memory.json
 
 # -- keeping -------------------------------------------------------------------------------------------------------------------
-tools:  ## external tools that the tests need
+tools: $(WEB)/node_modules/.done  ## external tools that the tests need
 	@bash tools/system-packages
+
+# Sources of the page's charts and the accessibility checker; without npm the tests that need them are skipped, and say so.
+$(WEB)/node_modules/.done: $(WEB)/package-lock.json
+	@if command -v npm > /dev/null && (cd $(WEB) && npm ci --no-audit --no-fund --loglevel=error); then touch $@; \
+	else echo "npm ci did not work in $(WEB): tests of the bundle and of accessibility will be skipped"; fi
 
 docs: .venv/.dev  ## check that the documents' links and commands hold
 	@$(BIN)/python tools/check_docs.py
