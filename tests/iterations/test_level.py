@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from iteration_streams import detect, loops
 
+from sofa_otel.core.batch import EventBatch
+from sofa_otel.core.kinds import Call
 from sofa_otel.core.names import IterationKind
 
 
@@ -124,3 +126,10 @@ def test_layers_of_different_size_are_not_the_step(seed: int) -> None:
     ends = 1.0 + np.cumsum((layers * rng.normal(1, 0.05, (60, 12)).clip(0.7, 1.3)).ravel())
     out = detect(loops(("main", "__main__", 20, ends), ("main", "__main__", 15, ends[11::12] + 0.0005)))
     assert abs(counted(out) - 60) <= 1
+
+
+def test_a_loop_too_fast_to_be_followed_is_named() -> None:
+    batch = loops(("main", "__main__", 5, [1.0, 1.1]))
+    hot = batch.columns | {"subkind": np.full(2, Call.HOT, np.uint8), "duration_ns": np.full(2, 310_000)}
+    out = detect(EventBatch(batch.header, batch.tables, hot))
+    assert "main:5 turns every 0.31 ms, too fast" in out.detections[-1].reason

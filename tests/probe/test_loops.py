@@ -65,6 +65,7 @@ def test_fast_loops_are_switched_off_and_named(watch: Any, monitoring_python: st
     assert any(text.startswith("HOT loop at") and "program.py:20" in text for text in notices), notices
     assert not [text for text in seen.sink.warnings if "HOT" in text]
     assert seen.calls(Call.LOOP)["crowd", 20] < 3000
+    assert seen.calls(Call.HOT)["crowd", 20] == 1
 
 
 @pytest.mark.parametrize(("function", "turns"), [("train", 200), ("nobody", 0)])

@@ -58,6 +58,8 @@ class Call(IntEnum):
     ``offset`` and ``line`` are the loop head's."""
     HOOK = 3
     """A library hook of the probe (optimiser step, DataLoader fetch …) with its duration."""
+    HOT = 4
+    """A loop that turns too fast to be followed, told once; ``duration_ns`` is the mean time of a turn."""
 
 
 class Futex(IntEnum):

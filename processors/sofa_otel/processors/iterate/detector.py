@@ -18,6 +18,7 @@ import numpy as np
 
 from sofa_otel.core.batch import EventBatch, concat
 from sofa_otel.core.codec import decode_batch, encode_batch
+from sofa_otel.core.kinds import Call, Kind
 from sofa_otel.core.names import IterationKind
 from sofa_otel.core.records import Anomaly, CaptureRequest, Detection, Iteration
 from sofa_otel.core.symbols import Symbol, Tables
@@ -30,6 +31,7 @@ from sofa_otel.processors.iterate.numbering import Numbering
 from sofa_otel.processors.iterate.phases import Cycle
 from sofa_otel.processors.iterate.plan import Plan, Refusal
 from sofa_otel.processors.iterate.rates import SamplingRate
+from sofa_otel.processors.iterate.roles import role_of
 from sofa_otel.processors.iterate.sampled import UNSURE, SampledChooser
 from sofa_otel.processors.iterate.settings import DetectorSettings
 from sofa_otel.processors.iterate.tokens import StreamId, TokenWindow
@@ -42,7 +44,7 @@ from sofa_otel.processors.iterate.wraptrack import WrapTracker
 
 _PLAIN: Final = (
     "_committed", "_locked_ns", "_locked_after", "_now", "_first_ns", "_next_look", "_next_sampled", "_looked", "_against",
-    "_candidate", "_uncommitted", "_stalled", "events",
+    "_candidate", "_uncommitted", "_stalled", "_hot", "events",
 )  # fmt: skip
 _PATIENCE = 5.0
 _SAMPLED_LOOK_NS = 100_000_000
@@ -99,6 +101,7 @@ class IterationDetector:
         self._candidate: float | None = None
         self._uncommitted = True
         self._stalled = False
+        self._hot = ""
         self._pending: EventBatch | None = None
         self.events = 0
 
@@ -225,6 +228,7 @@ class IterationDetector:
     # -- one look ----------------------------------------------------------------------------------------------------------------
     def _step(self, batch: EventBatch | None, edge: int, out: DetectorOutput) -> None:
         if batch is not None:
+            self._note_hot(batch)
             self._store.add(batch, self._settings.max_beats)
             self._wraps.add(batch, _WRAPS)
             if self._tracker is None or not self._committed or self._tracker.plan.mode == "vote":
@@ -245,6 +249,14 @@ class IterationDetector:
             before = self._tracker.last_ns - int(4 * plan.period_ns)
             self._store.prune(before, self._settings.kept_beats)
             self._wraps.prune(before, self._settings.kept_beats)
+
+    def _note_hot(self, batch: EventBatch) -> None:
+        """Remember the program's own loop that turns too fast to be followed, for the reason of a refusal."""
+        for row in np.flatnonzero((batch.kind == Kind.PYTHON_CALL) & (batch.subkind == Call.HOT)).tolist():
+            symbol = self._tables.symbols[int(batch.name[row])]
+            if role_of(symbol).user:
+                turn = batch.duration_ns[row] / 1e6
+                self._hot = f"the loop at {symbol.function}:{symbol.line} turns every {turn:.2f} ms, too fast to be followed"
 
     def _advance(self, now: int, *, final: bool = False) -> list[Cycle]:
         tracker = self._tracker
@@ -504,7 +516,7 @@ class IterationDetector:
         """What is known now, with the reason when nothing is."""
         plan = self._tracker.plan if self._tracker is not None else self._told
         if plan is None:
-            reason = self._refusal.reason or f"no repeated loop, hook or call in {self.events} events"
+            reason = self._refusal.reason or self._hot or f"no repeated loop, hook or call in {self.events} events"
             return Detection(job=self._job, rank=self._rank, found=False, reason=reason)
         period = (self._numbering.durations.median or plan.period_ns * (plan.group if plan.mode == "wrap" else 1)) / 1e9
         note = self._rough(plan, period * 1e9, self._numbering.durations.spread)

@@ -9,7 +9,7 @@ HANDOVER_NS = 20000
 """Two context switches for the thread that had to give the lock up: an assumption. On a shared two-core virtual machine it came
 out anywhere between 0 and 500 µs (benchmarks/probe_cost.py): the bar that counts is the step time (benchmarks/step_cost.py)."""
 LEARNING = 4.0
-"""While the reader asks for more than the default rate, since nothing but samples can tell the loop, the budget is so much larger."""
+"""The budget is so much larger while the reader asks for more than the default rate: nothing but samples can tell the loop then."""
 SLOWEST_HZ = 10.0
 MEMORY = 0.5
 
@@ -36,7 +36,7 @@ class Budget:
         if rate > 0:
             self.wanted = min(max(rate, 1.0), highest)
             self.period = int(1e9 / self.wanted)
-            # A wake-up from a long sleep costs three times one from a short: what a sample costs at the new rate is not known yet.
+            # A wake-up from a long sleep costs three times one from a short: the cost at the new rate is not known yet.
             self._cost, self._before = 0.0, None
 
     def settle(self, cpu, wall, handovers, samples):

@@ -14,7 +14,7 @@ from _sofa_probe import wire
 from _sofa_probe.fork_monitor import TOOLS, free_tool
 from _sofa_probe.sizes import size_of
 
-PYTHON_CALL, ENTRY, LOOP = 3, 1, 2
+PYTHON_CALL, ENTRY, LOOP, HOT = 3, 1, 2, 4
 OFF, NARROW, WIDE = 0, 1, 2
 HOT_HZ = 2500
 TOTAL_HZ = 6000
@@ -215,12 +215,14 @@ class Monitor:
                     del times[:count]
         taken.sort()
         total = sum([count for count, _, _, _ in taken])
-        columns = (array("q"), array("I"), array("B"), array("I"))
+        columns = (array("q"), array("q"), array("I"), array("B"), array("I"))
         while taken:
             count, key, tid, times = taken.pop()
             if count >= HOT_HZ // 4 or total / passed > TOTAL_HZ:
                 total -= count
-                self._too_hot(key, count / passed)
+                rate = count / passed
+                if self._too_hot(key, rate):
+                    self._append(columns, (now,), self._symbol(key), HOT, tid, int(1e9 / rate))
                 continue
             self._append(columns, times, self._symbol(key), LOOP, tid)
         entries = self._entries[:]
@@ -232,20 +234,19 @@ class Monitor:
         return _loop_frames(columns)
 
     @staticmethod
-    def _append(columns, times, symbol, subkind, tid):
+    def _append(columns, times, symbol, subkind, tid, duration=0):
         if symbol:
             columns[0].extend(times)
-            columns[1].extend([symbol] * len(times))
-            columns[2].extend([subkind] * len(times))
-            columns[3].extend([tid] * len(times))
+            for column, value in zip(columns[1:], (duration, symbol, subkind, tid)):
+                column.extend([value] * len(times))
 
     def _too_hot(self, key, rate):
-        """Switch a location off and say so; one that only filled its list while nobody drained it is switched on again."""
+        """Switch a location off and say so (True: for good); one that only filled its list while nobody drained it goes on."""
         code, source, target = self._heads[key]
         if rate < HOT_HZ / 2 and code is not None:
             self._api.set_local_events(self._tool, code, 0)
             self._set(code)
-            return
+            return False
         self._hot.add(key)
         for _, turns in self._threads.values():
             turns.pop(key, None)
@@ -259,6 +260,7 @@ class Monitor:
                 rate,
             )
             self._notice(words)
+        return True
 
     def _symbol(self, key):
         found = self._symbols.get(key)
@@ -316,10 +318,10 @@ def _arguments():
 
 
 def _loop_frames(columns):
-    times, symbols, subkinds, tids = columns
+    times, durations, symbols, subkinds, tids = columns
     count = len(times)
     if not count:
         return []
     zeros, none = array("q", bytes(8 * count)), array("I", bytes(4 * count))
     kinds = array("B", [PYTHON_CALL]) * count
-    return [wire.rows(wire.CALLS, (times, zeros, zeros, tids, symbols, none, kinds, subkinds))]
+    return [wire.rows(wire.CALLS, (times, durations, zeros, tids, symbols, none, kinds, subkinds))]
