@@ -2,7 +2,7 @@
 
     python benchmarks/import/strace.py [FILE] [--lines N] [--format text|json]
 
-Without FILE it writes the recording of an imaginary training (``-f -ttt -T -o``, four threads, a quarter of the calls in two parts).
+Without FILE it writes the recording of an imagined training: ``-f -ttt -T -o``, four threads, a quarter of calls split.
 Each reading runs in a process of its own; lines a CPU second, peak RSS, and the peak of one that only imports the code.
 """
 
@@ -19,7 +19,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-LINE = re.compile(rb"^(\d+) +(\d+)\.(\d+) (?:<\.\.\. )?(\w+)(?:\(| resumed>)(.*?)(?:\) += (-?\d+|\?|0x[0-9a-f]+)(.*?)(?: <(\d+)\.(\d+)>)?)?$")
+LINE = re.compile(
+    rb"^(\d+) +(\d+)\.(\d+) (?:<\.\.\. )?(\w+)(?:\(| resumed>)(.*?)"
+    rb"(?:\) += (-?\d+|\?|0x[0-9a-f]+)(.*?)(?: <(\d+)\.(\d+)>)?)?$"
+)
 
 
 class Nothing:
@@ -91,12 +94,12 @@ def write(path: Path, lines: int) -> None:
     calls: list[Callable[[], tuple[str, str]]] = [
         lambda: ("read(17<pipe:[229225]>,", f' "\\0\\0\\0\\37{"x" * rng.randrange(32)}"..., 65536) = {rng.randrange(65536)}'),
         lambda: (f'write(17, "\\200\\4\\225{"y" * rng.randrange(32)}"..., 440', ") = 440"),
-        lambda: ("futex(0x7f60a8b4e6f0, FUTEX_WAIT_BITSET_PRIVATE, 0, {tv_sec=3223, tv_nsec=228049595}, FUTEX_BITSET_MATCH_ANY", ") = 0"),
+        lambda: ("futex(0x7f60a8b4e6f0, FUTEX_WAIT_BITSET_PRIVATE, 0, {tv_sec=3223, tv_nsec=228049}, FUTEX_BITSET", ") = 0"),
         lambda: ("futex(0x7f60a8b4e6f0, FUTEX_WAKE_PRIVATE, 1", ") = 1"),
         lambda: ("poll([{fd=3, events=POLLIN}], 1, 5000", ") = 1 ([{fd=3, revents=POLLIN}])"),
         lambda: ("close(17", ")       = 0"),
         lambda: ("mmap(NULL, 393216, PROT_READ|PROT_WRITE, MAP_SHARED, 17, 0", ") = 0x7f60a7aba000"),
-        lambda: ("recvmsg(18, {msg_name=NULL, msg_iov=[{iov_base=", '"\\1", iov_len=1}], msg_iovlen=1}, 0) = -1 EAGAIN (Resource temporarily unavailable)'),
+        lambda: ("recvmsg(18, {msg_name=NULL, ", "msg_iovlen=1}, 0) = -1 EAGAIN (Resource temporarily unavailable)"),
     ]  # fmt: skip
 
     def text() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The plain way to read strace: one regular expression a line, one dictionary of open calls. Slow, and easy to see that it is right.
+"""The plain way to read strace: one regular expression a line, one dictionary of open calls. Slow, and easy to check.
 
 ``reference`` is the oracle of the importer; ``Writer`` prints random recordings with any options.
 """
@@ -9,6 +9,8 @@ import random
 import re
 from typing import NamedTuple
 
+from sofa_otel.exporters.collect.syscall_names import ON_DESCRIPTOR, TRANSFERS
+
 LINE = re.compile(
     r"^(?:\[pid +(?P<bracket>\d+)(?:<[^>]*>)?\] |(?P<column>\d{1,7})(?:<[^>]*>)? +(?=[\d ]))?"
     r" *(?:(?P<of_day>\d\d:\d\d:\d\d)|(?P<seconds>\d+))(?:\.(?P<fraction>\d+))? "
@@ -17,8 +19,6 @@ LINE = re.compile(
 CALL = re.compile(r"^(?P<name>[a-z_]\w*)\((?P<args>.*)$")
 RESUMED = re.compile(r"^<\.\.\. (?P<name>[a-z_]\w*) resumed>(?P<args>.*)$")
 RESULT = re.compile(r"^(?P<args>.*)\) += (?P<result>.*?)(?: <(?P<duration>\d+(?:\.\d+)?)>)?$")
-MOVES = {"read", "write", "pread64", "sendto", "recvfrom", "recvmsg", "sendmsg", "getrandom", "getdents64", "writev"}
-ON_FD = MOVES - {"getrandom"} | {"close", "lseek", "epoll_wait", "fsync", "ioctl"}
 BIRTHS = {"clone", "clone3", "fork", "vfork"}
 
 
@@ -74,8 +74,6 @@ def reference(text: str) -> list[Row]:
                     row["start"] = time - nanoseconds(result["duration"])
             name, ended = str(row["name"]), True
             row["duration"] = nanoseconds(result["duration"]) if result["duration"] else time - int(row["start"])
-            if row["start"] == time:
-                row["duration"] = 0
         elif call := CALL.match(rest):
             name, ended = call["name"], not call["args"].endswith("<unfinished ...>")
             row = _row(name, call["args"], time, tid)
@@ -93,7 +91,7 @@ def reference(text: str) -> list[Row]:
                 rows.append(row)
             continue
         number = re.match(r"\d+(?!x)", result["result"])
-        if name in MOVES and number:
+        if name in TRANSFERS and number:
             row["bytes"] = int(number[0])
         if name in BIRTHS and number and makes_thread.get(tid):
             leader[int(number[0])] = leader.get(tid, tid)
@@ -116,7 +114,7 @@ def _row(name: str, args: str, time: int, tid: int) -> dict[str, int | str]:
         row["subkind"] = 1 if re.search(r"FUTEX_(WAIT|LOCK)", args) else 2
     if name in {"mmap", "munmap"} and (size := re.match(r"[^,]*, (\d+)", args)):
         row["bytes"] = int(size[1])
-    if name in ON_FD and (fd := re.match(r"\d+|-1", args)):
+    if name in ON_DESCRIPTOR and (fd := re.match(r"\d+|-1", args)):
         row["peer"] = int(fd[0]) & 0xFFFFFFFF
     return row
 
@@ -200,8 +198,12 @@ class Writer:
             fd += rng.choice(
                 ["<pipe:[229225]>", "</tmp/a\\74b (c) = 5, d>", "<TCP:[1.2.3.4:5->6.7.8.9:80]>", "</dev/shm/x>(deleted)"]
             )
-        string = rng.choice(['""', '"a) = 7 <0.000001>"', '"\\n(\\"x\\", = 3"...', '"<unfinished ...>"', f'"{"z" * rng.randrange(300)}"'])
-        error = rng.choice(["-1 EAGAIN (Resource temporarily unavailable)", "? ERESTARTSYS (To be restarted if SA_RESTART is set)"])
+        string = rng.choice(
+            ['""', '"a) = 7 <0.000001>"', '"\\n(\\"x\\", = 3"...', '"<unfinished ...>"', f'"{"z" * rng.randrange(300)}"']
+        )
+        error = rng.choice(
+            ["-1 EAGAIN (Resource temporarily unavailable)", "? ERESTARTSYS (To be restarted if SA_RESTART is set)"]
+        )
         result = rng.choice([str(size), str(size), error])
         return rng.choice(
             [
@@ -209,7 +211,10 @@ class Writer:
                 (f"write({fd}, {string}, {size}", f") = {result}"),
                 (f"recvmsg({fd},", f" {{msg_name=NULL, msg_iov=[{{iov_base={string}, iov_len=1}}]}}, 0) = {result}"),
                 (f"pread64({fd},", f" {string}, 12, 0) = {result}"),
-                ("futex(0x7f60a8b4e6f0, FUTEX_WAIT_BITSET_PRIVATE|FUTEX_CLOCK_REALTIME, 0, NULL, FUTEX_BITSET_MATCH_ANY", ") = 0"),
+                (
+                    "futex(0x7f60a8b4e6f0, FUTEX_WAIT_BITSET_PRIVATE|FUTEX_CLOCK_REALTIME, 0, NULL, FUTEX_BITSET_MATCH_ANY",
+                    ") = 0",
+                ),
                 ("futex(0x5f, FUTEX_WAKE_PRIVATE, 1", ") = 1"),
                 ("futex(0x5f, FUTEX_LOCK_PI_PRIVATE, NULL", ") = 0"),
                 ("poll([{fd=3, events=POLLIN}], 1, 5000", ") = 1 ([{fd=3, revents=POLLIN}])"),
@@ -228,7 +233,7 @@ class Writer:
     def _ended(self, text: str) -> str:
         head, _, result = text.rpartition(") = ")
         if self.options.padded:
-            head, result = head.ljust(39), result
+            head = head.ljust(39)
         digits = self.options.durations
         if digits < 0 or result == "?":
             return f"{head}) = {result}"

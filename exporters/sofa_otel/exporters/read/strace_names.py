@@ -87,8 +87,8 @@ class CallNames:
     def read(self, scan: Scan, at: Places, until: int) -> tuple[NDArray[np.int32], Places]:
         """``(number, place of the ending byte)`` of the names that stand at ``at``; :data:`UNKNOWN` for what is no name.
 
-        Up to eight bytes a step are folded into a 64-bit key. Keys of names up to eight bytes are one-to-one; two longer ones that
-        share a key would have to be made for it.
+        Up to eight bytes a step are folded into a 64-bit key. Keys of names up to eight bytes are one-to-one; two longer ones
+        that share a key would have to be made for it.
         """
         word = scan.word(at)
         length = count_until(word, until)

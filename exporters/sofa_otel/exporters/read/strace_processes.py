@@ -1,7 +1,7 @@
 """Processes: which process each thread of a recording belongs to. strace prints thread ids only.
 
 What starts a thread says so (``CLONE_THREAD``), and ``getpid`` tells its caller's process. A thread of which nothing is known is
-taken for a process. Where strace prints no id at all there is one thread; its id is learnt from its calls or from the file's name.
+taken for a process. Where strace prints no id at all there is one thread; its id is learnt from its calls or the file's name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scan: a block of text as 8-byte words, so that thousands of lines are read by a few column operations.
 
-A word at any byte offset of each line is one gather; inside a word the digits are counted and added up by arithmetic on all eight
-bytes at once (SIMD within a register; Mula, "Parsing series of integers with SIMD", 2016). Nothing here is a Python object a line.
+A word at any byte offset of each line is one gather; inside a word digits are counted and added up by arithmetic on all of its
+bytes at once (SIMD within a register; Mula, "Parsing series of integers with SIMD"). Nothing here is a Python object a line.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Scan:
         return at
 
     def find(self, at: Places, byte: int, limit: int) -> Places:
-        """Places of the next ``byte`` within ``limit``, -1 where there is none. A line's end ends the search only by the limit."""
+        """Places of the next ``byte`` within ``limit``, -1 where there is none; the line's end is not looked at."""
         out = np.full(len(at), -1, np.int64)
         open_ = np.arange(len(at))
         for step in range(0, limit, 8):
