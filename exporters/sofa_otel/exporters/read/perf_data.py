@@ -43,7 +43,7 @@ from sofa_otel.exporters.read.perf_data_rows import Output
 from sofa_otel.exporters.read.perf_data_scan import FINISHED_ROUND, SAMPLE, Block, Scanner, Tracing
 from sofa_otel.exporters.read.source import ByteSource
 
-CHUNK: Final = 1 << 21
+CHUNK: Final = 1 << 20
 _MOST_WAITING: Final = 1_000_000
 _LATEST: Final = 1 << 62
 _MMAP, _LOST, _COMM, _EXIT, _FORK, _MMAP2, _LOST_SAMPLES = 1, 2, 3, 4, 7, 10, 13

@@ -21,6 +21,7 @@ OTHER: Final = ""
 _FIRST_ARGUMENT: Final = 16
 _ENTER_SIZE: Final = 68
 _EXIT_SIZE: Final = 28
+_MOSTLY: Final = 0.8
 """Raw bytes of ``raw_syscalls`` events with the padding that the kernel adds."""
 
 
@@ -173,11 +174,10 @@ def _wide(half: NDArray[np.uint32], at: NDArray[np.int64]) -> NDArray[np.uint64]
 
 def _guess(half: NDArray[np.uint32], start: NDArray[np.int64], size: NDArray[np.uint32]) -> Point:
     """What a tracepoint without name and format (they stand at the end of a file that was cut off) must be, by its looks."""
-    sizes = np.unique(size).tolist()
-    if sizes in ([_ENTER_SIZE], [_EXIT_SIZE]):
-        number = half[np.minimum(start + 1 + 2, len(half) - 2)]
-        upper = half[np.minimum(start + 1 + 3, len(half) - 1)]
-        if ((number < 1024) & (upper == 0) | (number == 0xFFFFFFFF)).all():
-            name = "sys_enter" if sizes == [_ENTER_SIZE] else "sys_exit"
+    number = half[np.minimum(start + 1 + 2, len(half) - 2)]
+    upper = half[np.minimum(start + 1 + 3, len(half) - 1)]
+    called = ((number < 1024) & (upper == 0)) | (number == 0xFFFFFFFF)
+    for name, usual in (("sys_enter", _ENTER_SIZE), ("sys_exit", _EXIT_SIZE)):
+        if (called & (size == usual)).mean() > _MOSTLY:
             return point_of(f"raw_syscalls:{name}", None)
     return Point(OTHER)
