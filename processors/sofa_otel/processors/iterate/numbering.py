@@ -16,8 +16,8 @@ from sofa_otel.processors.iterate.anomaly import Durations
 from sofa_otel.processors.iterate.phases import Cycle
 from sofa_otel.processors.iterate.plan import Plan
 
-_WARM_RATIO: Final = 1.3
-_WARM_MOST: Final = 20
+_WARM_RATIO: Final = 1.5
+_WARM_MOST: Final = 10
 
 
 class Numbering:
