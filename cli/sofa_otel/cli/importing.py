@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import shutil
 import socket
 import tempfile
 import time
@@ -47,13 +48,14 @@ def command(files: tuple[str, ...], kind: str, trust_marks: bool, job: str, outp
         output,
         RunMeta(command=["sofa", "import", *files], started_ns=time.time_ns(), job=name, rank=0, host=socket.gethostname()),
     )
+    importing = Import(writer, name, trust_marks=trust_marks)
     try:
-        importing = Import(writer, name, trust_marks=trust_marks)
         read = importing.files(paths, kind)
         importing.process()
     except BaseException:
-        writer.update(ended_ns=time.time_ns(), exit_code=2, state="ended")
+        importing.close()
         writer.close()
+        shutil.rmtree(output)  # half an import would pass for a run, and stand in the way of the next try
         raise
     writer.close()
     click.echo(f"{read}: sofa report {output}", err=True)
@@ -139,8 +141,7 @@ class Import:
         """Find iterations, swarms and bottlenecks in what was read."""
         for batch in self._order.batches():
             self._take(self._runner.on_events(batch))
-        self._order.close()
-        self._folder.cleanup()
+        self.close()
         self._take(self._runner.finish(0))
         ranks = self._runner.ranks
         self._writer.update(
@@ -148,6 +149,11 @@ class Import:
             world_size=max(len(ranks), 1), collectors=self._summaries,
         )  # fmt: skip
         self._writer.commit()
+
+    def close(self) -> None:
+        """Remove what was spilled; idempotent."""
+        self._order.close()
+        self._folder.cleanup()
 
     def _take(self, out: Output) -> None:
         if out.records:
