@@ -48,7 +48,9 @@ class Agenda:
         self.fast = _on("SOFA_PROBE_SWITCH")
         self._eager_until = 0
         self.parts = self._parts(main_ident)
-        if self.sampler.on_stack is None and "SOFA_PROBE_RATE" not in os.environ:
+        self._most = MAX_RATE
+        self._notice_worker()
+        if self.sampler.on_stack is None and "SOFA_PROBE_RATE" not in os.environ and self._most == MAX_RATE:
             self.budget.ask(MAX_RATE, MAX_RATE)
             self._eager_until = time.monotonic_ns() + EAGER_NS
 
@@ -184,6 +186,7 @@ class Agenda:
         if variables != self._variables and self.link.connected:
             self._variables = variables
             self.link.put(wire.frame(wire.IDENTITY, wire.pairs([("env." + key, value) for key, value in variables])))
+        self._notice_worker()
         if self._eager_until and now > self._eager_until:
             self._eager_until = 0
             self.budget.ask(self.budget.usual, MAX_RATE)
@@ -192,6 +195,12 @@ class Agenda:
             self.notice("the probe's symbol tables are full; stacks are cut short until they start anew")
             self._start_anew()
         self._account()
+
+    def _notice_worker(self):
+        """A pool's or loader's worker is not where the training loop is: it does not pay for the search."""
+        if self._most == MAX_RATE and _is_worker():
+            self._most = DEFAULT_RATE
+            self.budget.ask(min(self.budget.wanted, DEFAULT_RATE), DEFAULT_RATE)
 
     def _account(self):
         self.link.put(wire.stamped(wire.STATS, (time.monotonic_ns(), time.time_ns()), self.stats()))
@@ -224,7 +233,7 @@ class Agenda:
             self.sampling = mode != OFF
             if rate > 0:
                 self._eager_until = 0
-            self.budget.ask(rate, MAX_RATE)
+            self.budget.ask(rate, self._most)
             for part in self.parts:
                 part.request(mode, bursts, names)
 
@@ -234,6 +243,15 @@ class Agenda:
         self.threads.close()
         for part in self.parts:
             part.abandon()
+
+
+def _is_worker():
+    """Whether this is a daemonic process of ``multiprocessing``."""
+    process = sys.modules.get("multiprocessing.process")
+    try:
+        return bool(process.current_process().daemon)
+    except Exception:
+        return False
 
 
 def _on(name):

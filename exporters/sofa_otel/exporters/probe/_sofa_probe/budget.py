@@ -9,7 +9,7 @@ HANDOVER_NS = 20000
 """Two context switches for the thread that had to give the lock up: an assumption. On a shared two-core virtual machine it came
 out anywhere between 0 and 500 µs (benchmarks/probe_cost.py): the bar that counts is the step time (benchmarks/step_cost.py)."""
 LEARNING = 4.0
-"""The budget is so much larger while the reader asks for more than the default rate: nothing but samples can tell the loop then."""
+"""So much larger is the budget while the reader asks for more than the default rate: then nothing but samples tells the loop."""
 SLOWEST_HZ = 10.0
 MEMORY = 0.5
 
