@@ -130,11 +130,7 @@ class _Reader:
         stack.since, stack.pid = when, pid
         self.events += 1
         if phase == "B":
-            file = place.get("filename", "") if isinstance(place, dict) else ""
-            line = place.get("line", 0) if isinstance(place, dict) else 0
-            stack.frames.append(
-                (name, self._symbol(name, file if isinstance(file, str) else "", line if type(line) is int else 0))
-            )
+            stack.frames.append((name, self._symbol(name, place if isinstance(place, dict) else {})))
             if len(stack.frames) < _DEEPEST:
                 return True
             stack.frames.clear()
