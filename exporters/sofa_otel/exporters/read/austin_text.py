@@ -1,4 +1,4 @@
-"""austin's text: ``P<pid>;T<thread>;<file>:<function>:<line>;… <metrics>``, a line a sample; also as its first versions wrote it."""
+"""austin's text: ``P<pid>;T<thread>;<file>:<function>:<line>;… <metrics>``, a line a sample; the first versions' text, too."""
 
 from __future__ import annotations
 
