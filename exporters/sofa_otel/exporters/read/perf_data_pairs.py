@@ -67,12 +67,9 @@ class Pairs:
         self._open = NONE
         self.size = 0
         """Marks that wait."""
-        self.used = False
-        """Whether there was ever one."""
 
     def add(self, found: Marks) -> None:
         """Take marks."""
-        self.used = True
         self._new.append(found)
         self.size += len(found.time)
 

@@ -86,6 +86,7 @@ class Points:
         self._calls, self._switches = Pairs(), Pairs()
         self._call_rows, self._sched_rows = SyscallRows(output), SchedRows(output)
         self._points: list[Point | None] = []
+        self._ending: list[Pairs] = []
 
     @property
     def size(self) -> int:
@@ -98,6 +99,8 @@ class Points:
             point_of(name, recording.formats.get(attr.config)) if (name := recording.event_name(index)) else None
             for index, attr in enumerate(recording.attrs)
         ]
+        roles = {point.role if point is not None else ENTER for point in self._points}
+        self._ending = [pairs for role, pairs in ((ENTER, self._calls), (SWITCH, self._switches)) if role in roles]
 
     def take(
         self,
@@ -150,9 +153,8 @@ class Points:
     def gone(self, tid: int, time: int) -> None:
         """A thread has ended, and with it the call it was in."""
         end = np.array([time], np.int64)
-        for pairs in (self._calls, self._switches):
-            if pairs.used:
-                pairs.add(marks(True, time=end, tid=np.array([tid], np.uint32), number=ANY))
+        for pairs in self._ending:
+            pairs.add(marks(True, time=end, tid=np.array([tid], np.uint32), number=ANY))
 
     def flush(self, cut: int) -> None:
         """Deliver what ended before ``cut``."""
