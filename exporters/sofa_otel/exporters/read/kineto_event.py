@@ -64,19 +64,17 @@ _parts: Final = msgspec.json.Decoder(dict[str, Raw])
 
 def decode(text: bytes) -> Event | None:
     """One event of its text, mended if need be; fields of an unexpected type are left out. None when it is none."""
-    try:
-        event: Event = _one.decode(text)
+    for mended in (False, True):
+        if mended:
+            if len(text) > _MENDED:
+                break
+            text = _mend(text)
+        try:
+            event: Event = _one.decode(text)
+        except BROKEN:
+            continue
         return event
-    except BROKEN:
-        pass
-    if len(text) > _MENDED:
-        return _loose(text)
-    text = _mend(text)
-    try:
-        event = _one.decode(text)
-        return event
-    except BROKEN:
-        return _loose(text)
+    return _loose(text)
 
 
 def _mend(text: bytes) -> bytes:

@@ -47,6 +47,7 @@ class Agenda:
         self.handover = Handover()
         self.fast = _on("SOFA_PROBE_SWITCH")
         self._eager_until = 0
+        self._hooks = None
         self.parts = self._parts(main_ident)
         self._most = MAX_RATE
         self._notice_worker()
@@ -65,7 +66,8 @@ class Agenda:
             self.sampler.on_stack, self.sampler.on_gone = loops.seen, loops.forget
             parts.append(loops)
         if _on("SOFA_PROBE_HOOKS"):
-            parts.append(hooks.Hooks(self.tables, loops))
+            self._hooks = hooks.Hooks(self.tables, loops)
+            parts.append(self._hooks)
         return parts
 
     def run(self, wake):
@@ -143,6 +145,9 @@ class Agenda:
             self._second(now)
         for part in self.parts:
             part.tick(now)
+        if self._eager_until and (now > self._eager_until or (self._hooks is not None and self._hooks.exact)):
+            self._eager_until = 0
+            self.budget.ask(self.budget.usual, MAX_RATE)
         self._send(now)
         self.link.flush(now)
         data = self.link.receive(now)
@@ -187,9 +192,6 @@ class Agenda:
             self._variables = variables
             self.link.put(wire.frame(wire.IDENTITY, wire.pairs([("env." + key, value) for key, value in variables])))
         self._notice_worker()
-        if self._eager_until and now > self._eager_until:
-            self._eager_until = 0
-            self.budget.ask(self.budget.usual, MAX_RATE)
         if self.tables.full and now >= self._next_reset:
             self._next_reset = now + FULL_RESET_NS
             self.notice("the probe's symbol tables are full; stacks are cut short until they start anew")

@@ -73,6 +73,11 @@ class Hooks:
         self._optimizer = False
         self._off = False
 
+    @property
+    def exact(self):
+        """The optimiser tells every step from now on."""
+        return bool(self._handles)
+
     def tick(self, now):
         """Look whether torch is there and complete; cheap when it is not."""
         if self._off or not (self._pending or not self._optimizer) or not _complete("torch"):
