@@ -22,6 +22,7 @@ from sofa_otel.core.telemetry import Value
 _MAX_TIME: Final = np.uint64((1 << 63) - 1)
 _MOST_STACKS: Final = 65_536
 _MOST_SYMBOLS: Final = 262_144
+_SymbolKey = tuple[str, str, int, str, int]
 _EMPTY: Final = Found(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])
 
 
@@ -55,7 +56,7 @@ def origin_of(about: dict[str, Value], scope: str, default: BatchHeader | None =
     return Origin(header, integer(about.get(names.PROCESS_PID)), scope)
 
 
-def decode_events(body: bytes, tables: Tables, seq: int = 0) -> list[EventBatch]:
+def decode_events(body: bytes, tables: Tables, seq: int = 0, rows: EventRows | None = None) -> list[EventBatch]:
     """Spans of any source as batches, one for each resource.
 
     A span becomes a row of kind ``SPAN`` named by the span and its scope; spans that ``encode_events`` wrote become what they
@@ -65,6 +66,7 @@ def decode_events(body: bytes, tables: Tables, seq: int = 0) -> list[EventBatch]
         body: Protobuf, uncompressed.
         tables: Where names and stacks are interned.
         seq: Sequence number of batches whose resource has none.
+        rows: Whoever reads many requests into the same tables keeps one.
 
     Raises:
         InputError: Not an OTLP trace request.
@@ -76,14 +78,14 @@ def decode_events(body: bytes, tables: Tables, seq: int = 0) -> list[EventBatch]
         raise InputError(f"{len(body)} bytes are not an OTLP trace request: byte {at} is no span", "send protobuf, uncompressed")
     default = BatchHeader("", 0, "", "", seq=seq)
     origins = [origin_of(about, scope, default) for about, scope in found.origins]
-    columns = EventRows(tables).columns(spans, found.origin, origins)
+    columns = (rows or EventRows(tables)).columns(spans, found.origin, origins)
     out = []
     for resource in range(found.resources):
         mine = np.isin(found.origin, [i for i, of in enumerate(found.resource) if of == resource])
         if mine.any():
             header = origins[int(found.origin[mine.argmax()])].header
-            rows = columns if mine.all() else {key: column[mine] for key, column in columns.items()}
-            out.append(EventBatch(header, tables, rows))
+            part = columns if mine.all() else {key: column[mine] for key, column in columns.items()}
+            out.append(EventBatch(header, tables, part))
     return out
 
 
@@ -100,7 +102,8 @@ class EventRows:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._stacks: dict[str, int] = {"": 0}
-        self._symbols: dict[tuple[str, str, int, str, int], int] = {}
+        self._symbols: dict[_SymbolKey, int] = {}
+        self._frames: dict[str, int] = {}
         self.records: set[int] = set()
 
     def columns(self, spans: Spans, origin: NDArray[np.int64], origins: Sequence[Origin]) -> dict[str, NDArray[Any]]:
@@ -217,11 +220,26 @@ class EventRows:
         for row, stack in zip(found.text_rows.tolist(), found.texts, strict=True):
             path = self._stacks.get(stack)
             if path is None:
-                path = _path(self._tables, stack)
+                path = self._path(stack)
                 if len(self._stacks) < _MOST_STACKS:
                     self._stacks[stack] = path
             out[row] = path
         return out
+
+    def _path(self, stack: str) -> int:
+        """Path of a stack that ``encode_events`` wrote; other stack traces are foreign text and give no path."""
+        symbols: list[int] = []
+        for line in stack.split("\n"):
+            symbol = self._frames.get(line)
+            if symbol is None:
+                frame = _frame(line)
+                if frame is None:
+                    return 0
+                symbol = self._tables.symbols.intern(*frame)
+                if len(self._frames) < _MOST_SYMBOLS:
+                    self._frames[line] = symbol
+            symbols.append(symbol)
+        return self._tables.paths.intern_frames(symbols)
 
 
 def integer(value: object, default: int = 0) -> int:
@@ -255,16 +273,12 @@ def _unescape(text: str) -> str:
     return "\\".join(part.replace("\\t", "\t").replace("\\n", "\n") for part in text.split("\\\\"))
 
 
-def _path(tables: Tables, stack: str) -> int:
-    """Path of a stack that ``encode_events`` wrote; other stack traces are foreign text and give no path."""
-    frames: list[int] = []
-    for line in stack.split("\n"):
-        parts = line.split("\t")
-        if len(parts) != 5 or not (_number(parts[2]) and _number(parts[4])):
-            return 0
-        function, module, offset, file, number = parts
-        frames.append(tables.symbols.intern(_unescape(function), _unescape(module), int(offset), _unescape(file), int(number)))
-    return tables.paths.intern_frames(frames)
+def _frame(line: str) -> _SymbolKey | None:
+    parts = line.split("\t")
+    if len(parts) != 5 or not (_number(parts[2]) and _number(parts[4])):
+        return None
+    function, module, offset, file, number = parts
+    return _unescape(function), _unescape(module), int(offset), _unescape(file), int(number)
 
 
 def _number(text: str) -> bool:
