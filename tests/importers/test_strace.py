@@ -224,3 +224,18 @@ def test_survives_damage(block: int, tmp_path: Path) -> None:
     kept = [survives(StraceImporter(), damage(Writer(seed).text(40).encode(), seed), tmp_path, "trace.txt") for seed in seeds]
     assert sum(found is not None for found in kept) > 400
     assert sum(found is not None and bool(found.warnings) for found in kept) > 200
+
+
+def test_threads_that_were_there_before_are_known_by_who_wakes_whom(tmp_path: Path) -> None:
+    sleep = "{tid} 1690000000.{start:06d} futex(0x7f00, FUTEX_WAIT_PRIVATE, 0, NULL) = 0 <0.{spent:06d}>\n"
+    wake = "{tid} 1690000000.{start:06d} futex(0x7f00, FUTEX_WAKE_PRIVATE, 1) = 1 <0.000010>\n"
+    text = sleep.format(tid=11, start=100, spent=400) + sleep.format(tid=21, start=100, spent=90_000)
+    text += wake.format(tid=10, start=480) + wake.format(tid=20, start=90_050)
+    found = {row.tid: row.pid for row in rows_of(read_text(tmp_path, text))}
+    assert found == {10: 10, 11: 10, 20: 20, 21: 20}, "forked processes have their futexes at the same addresses"
+    born = "9 1690000000.000001 fork() = 11\n9 1690000000.000001 fork() = 10\n" + text
+    assert {row.tid: row.pid for row in rows_of(read_text(tmp_path, born))}[11] == 11
+    for name, main in (("strace_train.txt.gz", 5060), ("strace_yy.txt.gz", 3794)):
+        rows = rows_of(read(StraceImporter(), DATA / name))
+        assert {row.pid for row in rows} == {main}
+        assert len({row.tid for row in rows}) == 3

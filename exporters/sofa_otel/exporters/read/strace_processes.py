@@ -1,7 +1,8 @@
 """Processes: which process each thread of a recording belongs to. strace prints thread ids only.
 
-What starts a thread says so (``CLONE_THREAD``), and ``getpid`` tells its caller's process. A thread of which nothing is known is
-taken for a process. Where strace prints no id at all there is one thread; its id is learnt from its calls or the file's name.
+What starts a thread says so (``CLONE_THREAD``), ``getpid`` tells its caller's process, and so does who wakes whom. A thread of
+which nothing is known is taken for a process. Where strace prints no id at all there is one thread; its id is learnt from its
+calls or the file's name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sofa_otel.exporters.read.strace_calls import returned
+from sofa_otel.exporters.read.strace_kin import kin
 from sofa_otel.exporters.read.strace_lines import LAST_TID, Line, Lines
 from sofa_otel.exporters.read.strace_names import CallNames, Trait
 from sofa_otel.exporters.read.strace_scan import Places
@@ -20,6 +22,9 @@ from sofa_otel.exporters.read.strace_scan import Places
 _CHILD: Final = re.compile(rb"= (\d+)(?:<[^>]*>)?(?: /\* (\d+) in strace's PID NS \*/)?")
 _RAW_FLAGS: Final = re.compile(rb"clone\(0x([0-9a-f]+)")
 _CLONE_THREAD: Final = 0x10000
+_LOOKS: Final = 6
+"""Blocks in which kin is looked for after a thread of unknown origin has come."""
+_MOST_STRANGERS: Final = 1000
 _SUFFIX: Final = re.compile(r"\.(\d{1,7})(?:\.(?:gz|xz|zst))?$")
 
 
@@ -35,6 +40,9 @@ class Processes:
         self._names = names
         self._leader = np.zeros(LAST_TID + 1, np.uint32)
         self._seen = np.zeros(LAST_TID + 1, bool)
+        self._born = np.zeros(LAST_TID + 1, bool)
+        self._strangers: set[int] = set()
+        self._looks = 0
         self._starting: dict[int, bool] = {}
         self._present: set[int] = set()
         suffix = _SUFFIX.search(file)
@@ -65,11 +73,19 @@ class Processes:
             elif lines.kind[row] == Line.RESUMED:
                 thread = self._starting.pop(parent, False)
             if child:
+                self._born[child] = True
                 self._leader[child] = (self._leader[parent] or parent) if thread else 0
         tids = lines.tid[timed]
-        new = np.unique(tids[~self._seen[tids]]) if self._starting else np.empty(0, np.int64)
-        self._seen[tids] = True
-        self._guess(new.tolist())
+        fresh = tids[~self._seen[tids]]
+        if not len(fresh):
+            return
+        new = np.unique(fresh).tolist()
+        self._seen[fresh] = True
+        self._guess(new)
+        strangers = [tid for tid in new if not self._born[tid] and tid]
+        if strangers:
+            self._strangers.update(strangers[:_MOST_STRANGERS])
+            self._looks = _LOOKS
 
     def _births(self, lines: Lines, timed: NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
         """``(line, child or 0, whether its flags make a thread)`` of the calls that start something."""
@@ -86,12 +102,24 @@ class Processes:
         return out
 
     def answers(self, lines: Lines, rows: NDArray[Any], ends: Places) -> None:
-        """Take in what ``getpid`` told its callers.
+        """Take in what ``getpid`` told its callers, and who woke whom.
 
         Args:
             lines: The block.
             rows, ends: Its calls (:meth:`.CallReader.read`).
         """
+        self._ask(lines, rows, ends)
+        if self._looks and sum(self._leader[tid] == 0 for tid in self._strangers) > 1:
+            self._looks -= 1
+            for one, other in kin(lines, rows, ends, self._born):
+                self._unite(one, other)
+
+    def _unite(self, one: int, other: int) -> None:
+        first, second = (int(self._leader[tid]) or tid for tid in (one, other))
+        if first != second:
+            self._leader[max(first, second)] = min(first, second)
+
+    def _ask(self, lines: Lines, rows: NDArray[Any], ends: Places) -> None:
         asks = np.flatnonzero((self._names.trait[rows["call"]] & Trait.TELLS_PID > 0) & (ends >= 0))
         if not len(asks):
             return

@@ -12,7 +12,7 @@ import numpy as np
 
 from sofa_otel.exporters.read.strace_scan import Scan, text_word
 
-_REMARK: Final = re.compile(rb"strace: Process \d+ (?:attached|detached)(?: with \d+ threads)?$")
+_REMARK: Final = re.compile(rb"(?:strace: )?Process \d+ (?:attached|detached)(?: with \d+ threads)?$")
 _REMARK_ENDS: Final = np.array([text_word(b"attached"), text_word(b"detached"), text_word(b" threads")])
 _REST: Final = re.compile(rb"\) += | <unfinished \.\.\.>$")
 _REST_STARTS: Final = text_word(b")"), text_word(b" <unfini")
