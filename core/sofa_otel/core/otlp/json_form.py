@@ -1,14 +1,16 @@
 """OTLP's JSON form, both ways: hexadecimal ids, 64-bit integers as text or numbers, enums as numbers (OTLP specification, JSON
-Protobuf Encoding). Typed msgspec structs read it, so that a request is checked while it is parsed and unknown fields are ignored.
+Protobuf Encoding). What protobuf's own JSON mapping writes (ids in base64, enums by name) is read as well.
+
+Typed msgspec structs read it, so that a request is checked while it is parsed and unknown fields are ignored.
 """
 
 from __future__ import annotations
 
 import math
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -36,6 +38,12 @@ from sofa_otel.core.otlp.json_types import (
     JTraces,
 )
 from sofa_otel.core.telemetry import Attributes, Histogram, MetricPoint, Resource, Scope, SpanEvent, SpanLink, SpanPoint, Value
+
+_KINDS: Final = {
+    f"SPAN_KIND_{name}": number
+    for number, name in enumerate(("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"))
+}
+_CODES: Final = {f"STATUS_CODE_{name}": number for number, name in enumerate(("UNSET", "OK", "ERROR"))}
 
 
 def decode_spans(body: bytes) -> list[SpanGroup]:
@@ -103,8 +111,25 @@ def _broken(signal: str, error: Exception) -> InputError:
     return InputError(f"not an OTLP JSON {signal} request: {error}", "see the JSON Protobuf Encoding of the OTLP specification")
 
 
-def _id(text: str | None, size: int) -> int:
-    return int.from_bytes(bytes.fromhex(text), "big") if text and len(text) == 2 * size else 0
+def id_of(text: str | None, size: int) -> int:
+    """An id of ``size`` bytes; 0, which is the invalid id, where the length is wrong.
+
+    Raises:
+        ValueError: It has the length of an id and is none.
+    """
+    if not text:
+        return 0
+    if len(text) == 2 * size:
+        return int.from_bytes(bytes.fromhex(text), "big")
+    if len(text) == 4 * (-(-size // 3)):
+        data = b64decode(text, validate=True)
+        return int.from_bytes(data, "big") if len(data) == size else 0
+    return 0
+
+
+def _enum(value: Integer, names_of: Mapping[str, int]) -> int:
+    """An enum by number or by name."""
+    return names_of[value] if isinstance(value, str) and value in names_of else _integer(value)
 
 
 def _integer(value: Integer) -> int:
@@ -119,11 +144,11 @@ def _time(value: Integer) -> int:
 
 
 def _resource(resource: JResource | None, schema_url: str | None) -> Resource:
-    return Resource(_read_pairs(resource.attributes) if resource else (), schema_url or "")
+    return Resource(read_pairs(resource.attributes) if resource else (), schema_url or "")
 
 
 def _read_scope(scope: JScope | None) -> Scope:
-    return Scope(scope.name or "", scope.version or "", _read_pairs(scope.attributes)) if scope else Scope("")
+    return Scope(scope.name or "", scope.version or "", read_pairs(scope.attributes)) if scope else Scope("")
 
 
 def _write_scope(scope: Scope) -> JScope:
@@ -134,16 +159,16 @@ def _read_span(span: JSpan) -> SpanPoint:
     status = span.status or JStatus()
     return SpanPoint(
         span.name or "",
-        _id(span.trace_id, 16),
-        _id(span.span_id, 8),
+        id_of(span.trace_id, 16),
+        id_of(span.span_id, 8),
         _time(span.start_time_unix_nano),
         _time(span.end_time_unix_nano),
-        _id(span.parent_span_id, 8),
-        _read_pairs(span.attributes),
-        _integer(span.kind),
-        tuple(SpanEvent(_time(e.time_unix_nano), e.name or "", _read_pairs(e.attributes)) for e in span.events or ()),
-        tuple(SpanLink(_id(e.trace_id, 16), _id(e.span_id, 8), _read_pairs(e.attributes)) for e in span.links or ()),
-        _integer(status.code),
+        id_of(span.parent_span_id, 8),
+        read_pairs(span.attributes),
+        _enum(span.kind, _KINDS),
+        tuple(SpanEvent(_time(e.time_unix_nano), e.name or "", read_pairs(e.attributes)) for e in span.events or ()),
+        tuple(SpanLink(id_of(e.trace_id, 16), id_of(e.span_id, 8), read_pairs(e.attributes)) for e in span.links or ()),
+        _enum(status.code, _CODES),
         status.message or "",
         span.trace_state or "",
     )
@@ -211,11 +236,16 @@ def _read_point(metric: Metric, point: JPoint) -> MetricPoint:
     else:
         value = float(point.as_double if point.as_double is not None else _integer(point.as_int))
     return MetricPoint(
-        metric, _read_pairs(point.attributes), value, _time(point.time_unix_nano), _time(point.start_time_unix_nano)
+        metric, read_pairs(point.attributes), value, _time(point.time_unix_nano), _time(point.start_time_unix_nano)
     )
 
 
-def _read_pairs(pairs: list[JKeyValue] | None) -> Attributes:
+def read_pairs(pairs: list[JKeyValue] | None) -> Attributes:
+    """Attributes of a message.
+
+    Raises:
+        ValueError, TypeError, AttributeError, OverflowError: A value is not what its key says.
+    """
     return tuple([(pair.key, _read_value(pair.value)) for pair in pairs or ()])
 
 
