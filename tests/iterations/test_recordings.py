@@ -22,6 +22,7 @@ COUNTED = (IterationKind.TRAIN, IterationKind.WARMUP)
         ("short-epochs-samples", "probe:sample", 24),
         ("torch-gan-samples", "probe:sample", 12),
         ("threaded-loader-samples", "probe:sample", 12),
+        ("trainer-class-samples", "probe:sample", 12),
     ],
 )
 def test_steps_are_found(name: str, source: str, lock: int) -> None:
@@ -51,3 +52,12 @@ def test_iterations_do_not_overlap_and_numbers_go_on() -> None:
     for before, after in zip(out.iterations, out.iterations[1:], strict=False):
         assert before.start_ns < before.end_ns <= after.start_ns
     assert any(i.kind == IterationKind.VALIDATION for i in out.iterations)
+
+
+def test_a_thread_that_stays_where_it_is_is_still_sampled_all_the_time() -> None:
+    """A row of a thread other than the main one covers as many samples as it stayed: it is not a lower rate."""
+    batch, steps = recording("training-thread-samples")
+    out = detect(batch)
+    assert out.detections[-1].found, out.detections[-1].reason
+    counted = [i for i in out.iterations if i.kind in COUNTED]
+    assert abs(len(counted) / len(steps) - 1) <= 0.08  # the first steps were not sampled at all
