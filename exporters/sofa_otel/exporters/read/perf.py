@@ -7,11 +7,12 @@ from typing import Final
 
 from sofa_otel.exporters.read.importer import ImportSink
 from sofa_otel.exporters.read.perf_script import TIME, ScriptReader
+from sofa_otel.exporters.read.perf_trace import SUMMARY
 from sofa_otel.exporters.read.perf_trace import TIME as TRACE_TIME
 from sofa_otel.exporters.read.source import ByteSource
 
 _MAGICS: Final = (b"PERFILE2", b"2ELIFREP", b"PERFFILE")
-_FRAME: Final = re.compile(rb"\t +[0-9a-f]{1,16} \S")
+_FRAME: Final = re.compile(rb"\t *[0-9a-f]{1,16} \S")
 
 
 class PerfImporter:
@@ -29,6 +30,8 @@ class PerfImporter:
             return 1.0
         lines = [line for line in head.split(b"\n")[:400] if line and line[:1] != b"#"]
         known = sum(bool(_FRAME.match(line) or TRACE_TIME.match(line) or TIME.search(line[:200])) for line in lines)
+        if head.lstrip().startswith(SUMMARY.lstrip()):
+            return 0.8
         comment = 0.3 if head.startswith(b"# ========\n# captured on") else 0.0
         share = known / len(lines) if lines else 0.0
         return min(0.9, comment + (0.2 + 0.7 * share if share > 0.3 else 0.0))

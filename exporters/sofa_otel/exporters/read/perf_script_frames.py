@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 from sofa_otel.core.symbols import NO_PATH, Symbol, Tables
 
-_MOST: Final = 200_000
-"""Lines and chains that are remembered; beyond that they are forgotten all at once."""
+_MOST: Final = 100_000
+_MOST_CHAINS: Final = 50_000
+"""Lines and chains that are remembered (some 50 MB); beyond that they are forgotten all at once."""
 
 _FRAME: Final = re.compile(
     rb"[ \t]*([0-9a-f]+) (.*?)(?:\+0x([0-9a-f]+))?"
@@ -93,7 +94,7 @@ class Frames:
         found = path, symbols[-1] if symbols else NO_PATH
         if pid:
             self._pid_of[path] = pid
-        if len(self._paths) >= _MOST:
+        if len(self._paths) >= _MOST_CHAINS:
             self._paths.clear()
             self._pid_of.clear()
         self._paths[ids] = found
