@@ -15,6 +15,7 @@ from sofa_otel.core.errors import InputError
 from sofa_otel.exporters.read.importer import ImportSink
 from sofa_otel.exporters.read.kineto_delivery import Delivery
 from sofa_otel.exporters.read.kineto_document import Document
+from sofa_otel.exporters.read.kineto_event import Event
 from sofa_otel.exporters.read.kineto_events import Chunk, EventArray
 from sofa_otel.exporters.read.kineto_names import Names
 from sofa_otel.exporters.read.kineto_pairs import PAIRED, Pairs
@@ -23,6 +24,8 @@ from sofa_otel.exporters.read.kineto_window import Window
 from sofa_otel.exporters.read.source import ByteSource
 
 _ROWS: Final = 1 << 14
+_EVENTS: Final = 256
+"""Events converted together at least: events come singly where a file is damaged."""
 _MOST_NAMES: Final = 1 << 18
 _WITH_ROW: Final = frozenset("XiI")
 _PHASE: Final = re.compile(rb'"ph"\s*:\s*"[BEXiIMCsftbenPSTpFNODcR()]"')
@@ -83,6 +86,8 @@ class _Reading:
         self._document = Document(self._window)
         self._rows = Rows(Names(sink.tables.symbols))
         self._pairs = Pairs()
+        self._events: list[Event] = []
+        self._phases: set[str] = set()
         self._arrays: list[EventArray] = []
         self.delivery = Delivery(sink, KinetoImporter.name, self._document.known)
 
@@ -92,6 +97,7 @@ class _Reading:
             self._arrays.append(array)
             for chunk in array.chunks():
                 self._take(chunk)
+        self._convert()
         self._deliver()
         open_ones = self._pairs.rest(self.delivery.last_ns)
         self._rows.add(open_ones)
@@ -100,11 +106,18 @@ class _Reading:
         self._report(len(open_ones))
 
     def _take(self, chunk: Chunk) -> None:
-        rows = self._rows
-        if not chunk.phases.isdisjoint(_WITH_ROW):
-            rows.add([event for event in chunk.events if event.ph in _WITH_ROW])
-        if not chunk.phases.isdisjoint(PAIRED):
-            rows.add(self._pairs.take([event for event in chunk.events if event.ph in PAIRED]))
+        self._events += chunk.events
+        self._phases |= chunk.phases
+        if len(self._events) >= _EVENTS:
+            self._convert()
+
+    def _convert(self) -> None:
+        rows, events, phases = self._rows, self._events, self._phases
+        if not phases.isdisjoint(_WITH_ROW):
+            rows.add([event for event in events if event.ph in _WITH_ROW])
+        if not phases.isdisjoint(PAIRED):
+            rows.add(self._pairs.take([event for event in events if event.ph in PAIRED]))
+        self._events, self._phases = [], set()
         if rows.size >= _ROWS:
             self._deliver()
 

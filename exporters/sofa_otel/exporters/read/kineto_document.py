@@ -15,7 +15,7 @@ from sofa_otel.exporters.read.kineto_window import Window
 
 _WANTED: Final = frozenset({b"baseTimeNanoseconds", b"distributedInfo", b"host_name", b"hostName"})
 _LONGEST: Final = 1 << 20
-_LARGEST_TOKEN: Final = 64 << 20
+_LARGEST_TOKEN: Final = 16 << 20
 _SPACE: Final = re.compile(rb"\s*")
 _BETWEEN: Final = re.compile(rb"[\s,]*")
 _STRING: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.S)

@@ -40,6 +40,8 @@ _NEXT: Final = re.compile(
 _AT: Final = re.compile(r"\(byte (\d+)\)$")
 _TRAILING: Final = "trailing characters"
 _TRUNCATED: Final = "truncated"
+_END: Final = re.compile(rb'(?<=\})\s*(\])\s*(?:,\s*"|\}|\Z)')
+_OVERLAP: Final = 64
 _LAST: Final = re.compile(rb"\}(?=\s*\])")
 
 _plain: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(list[Event])
@@ -69,6 +71,7 @@ class EventArray:
         self._size = CHUNK
         self._singly = 0
         self._refused = 0
+        self._unfinished = False
         self._unsure = False  # behind damage: an object may be a part of an event
         self._decoder: msgspec.json.Decoder[Any] = _plain
         self.count = 0
@@ -145,9 +148,11 @@ class EventArray:
             window.pos = end
             return Chunk([event], {event.ph})
         at, number = window.at, self.count
-        if not self._resume() and first == ord("{"):
+        if self._unfinished and _NEXT.search(window.data, window.pos + 1) is None:
+            window.pos = len(window.data)
             self.cut = number, at
             return None
+        self._resume()
         if not self.lost:
             self.first_lost = number, at
         self.lost += 1
@@ -168,6 +173,7 @@ class EventArray:
     def _whole(self) -> tuple[Event | None, int]:
         """The event that begins here and where it ends; None when it is damaged or never ends."""
         window = self._window
+        self._unfinished = False
         while True:
             try:
                 _raw.decode(memoryview(window.data)[window.pos :])
@@ -176,8 +182,10 @@ class EventArray:
                 message = str(error)
                 at = _AT.search(message)
                 if at is None or _TRAILING not in message:
-                    if _TRUNCATED in message and len(window.data) - window.pos < LARGEST and window.more():
-                        continue
+                    if _TRUNCATED in message and len(window.data) - window.pos < LARGEST:
+                        if window.more():
+                            continue
+                        self._unfinished = True
                     return self._mended()
                 # The byte is the one that follows, or the one after that.
                 end = window.data.rfind(b"}", window.pos, window.pos + int(at[1]) - 1) + 1
@@ -205,19 +213,22 @@ class EventArray:
         if found is not None:
             self._border = b"}" + found[0]
 
-    def _resume(self) -> bool:
-        """Go to where the next event may begin; False when there is none."""
+    def _resume(self) -> None:
+        """Go to where the next event may be, else to what may be the array's end, else to the file's."""
         window = self._window
         window.pos += 1
-        while True:
-            found = _NEXT.search(window.data, window.pos)
-            if found is not None:
-                window.pos = window.data.index(b"{", found.start())
-                return True
-            window.pos = max(window.pos, len(window.data) - 64)
+        at_end = False
+        searched = 0
+        while (found := _NEXT.search(window.data, window.pos + searched)) is None:
+            if not at_end and (last := _END.search(window.data, window.pos + searched)) is not None:
+                at_end, window.pos = True, last.start(1)
+            if not at_end or len(window.data) - window.pos > LARGEST:
+                at_end, window.pos = False, max(window.pos, len(window.data) - _OVERLAP)
+            searched = max(len(window.data) - _OVERLAP - window.pos, 0)
             if not window.more():
-                window.pos = len(window.data)
-                return False
+                window.pos = window.pos if at_end else len(window.data)
+                return
+        window.pos = window.data.index(b"{", found.start())
 
     def _closes(self) -> bool:
         """Whether a ``]`` between events is the end of the array: a damaged byte may be one, too."""
@@ -227,4 +238,4 @@ class EventArray:
         rest = window.data[window.pos + 1 : window.pos + 256].lstrip()
         if self._bare:
             return not rest.startswith((b",", b"{"))
-        return not rest or rest[:1] == b"}" or (rest[:1] == b"," and rest[1:].lstrip()[:1] == b'"')
+        return not rest or rest[:1] == b"}" or (rest[:1] == b"," and rest[1:].lstrip()[:1] in (b'"', b""))

@@ -50,11 +50,13 @@ def all_nanoseconds(text: bytes) -> Times:
     Strings (``"12.5"``), signs and exponents are understood; what is empty or anything else is not good.
     """
     text = text.replace(b'"', b"")
+    if not text:
+        return Times(np.zeros(0, np.int64), np.zeros(0, bool))
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == _COMMA)
     starts = np.concatenate([[0], ends[:-1] + 1])
     width = ends - starts
-    if len(ends) and width[0] and (width == width[0]).all():
+    if width[0] and (width == width[0]).all():
         grid = data.reshape(len(ends), int(width[0]) + 1)
         dots = np.flatnonzero(grid[0] == _DOT)
         if len(dots) < 2:
@@ -92,14 +94,14 @@ def _uneven(text: bytes, data: NDArray[np.uint8], starts: NDArray[np.int64], end
     power = dot[number] - place + (_DECIMALS - 1) + (place > dot[number])
     weight = _WEIGHT[np.clip(power, 0, _MOST)]
     weight[(power < 0) | ~is_digit] = 0
-    value = np.add.reduceat(digit * weight, starts) if len(ends) else np.zeros(0, np.int64)
+    value = np.add.reduceat(digit * weight, starts)
     value += np.bincount(number[is_digit & (power == -1) & (digit >= 5)], minlength=len(ends))
     minus = starts[data[starts] == _MINUS]
     strange = ~is_digit
     strange[minus] = strange[dots] = strange[ends] = False
     strange |= is_digit & ((power > _MOST) | ((power == _MOST) & (digit > 1)))
     value[number[minus]] *= -1
-    good = np.add.reduceat(is_digit, starts, dtype=np.int64) > 0 if len(ends) else np.zeros(0, bool)
+    good = np.add.reduceat(is_digit, starts, dtype=np.int64) > 0
     odd = np.bincount(number[dots], minlength=len(ends)) > 1
     odd[number[strange]] = True
     for row in np.flatnonzero(odd).tolist():

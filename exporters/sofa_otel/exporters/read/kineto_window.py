@@ -21,6 +21,7 @@ class Window:
     def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._base = 0
+        self._ended = False
         self.data = b""
         self.pos = 0
 
@@ -31,10 +32,11 @@ class Window:
 
     def more(self) -> bool:
         """Read on, at least as much as is at hand, so that growing costs no more than reading; False at the end."""
-        rest = self.data[self.pos :]
-        found = self._source.read(max(CHUNK, len(rest)))
-        if not found:
+        if self._ended:
             return False
-        self._base += self.pos
-        self.data, self.pos = rest + found, 0
-        return True
+        found = self._source.read(max(CHUNK, len(self.data) - self.pos))
+        self._ended = not found
+        if found:
+            self._base += self.pos
+            self.data, self.pos = self.data[self.pos :] + found, 0
+        return bool(found)
