@@ -112,8 +112,6 @@ def _row(name: str, args: str, time: int, tid: int) -> dict[str, int | str]:
     }  # fmt: skip
     if name == "futex" and args:
         row["subkind"] = 1 if re.search(r"FUTEX_(WAIT|LOCK)", args) else 2
-    if name in {"mmap", "munmap"} and (size := re.match(r"[^,]*, (\d+)", args)):
-        row["bytes"] = int(size[1])
     if name in ON_DESCRIPTOR and (fd := re.match(r"\d+|-1", args)):
         row["peer"] = int(fd[0]) & 0xFFFFFFFF
     return row

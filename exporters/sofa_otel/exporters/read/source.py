@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 import zstandard
 
@@ -50,17 +50,18 @@ class ByteSource:
         self._raw = buffered
         magic = buffered.peek(8)[:8]
         self.compression = next((name for start, name in _MAGIC if magic.startswith(start)), "")
-        self._file: BinaryIO = self._open(buffered)
+        self._file = self._open(buffered)
         self._head = b""
 
-    def _open(self, raw: io.BufferedReader) -> BinaryIO:
+    def _open(self, raw: io.BufferedReader) -> io.BufferedReader:
+        opened: Any = raw
         if self.compression == "gzip":
-            return cast("BinaryIO", gzip.GzipFile(fileobj=raw))
-        if self.compression == "xz":
-            return cast("BinaryIO", lzma.LZMAFile(raw))
-        if self.compression == "zstd":
-            return cast("BinaryIO", zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
-        return raw
+            opened = gzip.GzipFile(fileobj=raw)
+        elif self.compression == "xz":
+            opened = lzma.LZMAFile(raw)  # noqa: SIM115 - closed with the raw file
+        elif self.compression == "zstd":
+            opened = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return cast("io.BufferedReader", opened)  # all of them have read1
 
     def head(self, size: int = HEAD) -> bytes:
         """The first bytes, without taking them: fewer than ``size`` only when the input is that short."""
@@ -83,13 +84,19 @@ class ByteSource:
             yield data
 
     def _take(self, size: int) -> bytes:
-        if self.damage:
-            return b""
-        try:
-            return self._file.read(size)
-        except _BROKEN as error:
-            self.damage = f"{type(error).__name__}: {error}"
-            return b""
+        """Up to ``size`` bytes, in single reads: one that meets the damage loses nothing that came before it."""
+        parts: list[bytes] = []
+        while size > 0 and not self.damage:
+            try:
+                data = self._file.read1(size)
+            except _BROKEN as error:
+                self.damage = f"{type(error).__name__}: {error}"
+                break
+            if not data:
+                break
+            parts.append(data)
+            size -= len(data)
+        return b"".join(parts)
 
     def close(self) -> None:
         """Close the file; stdin stays open."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sofa_otel.core.kinds import Futex
 from sofa_otel.exporters.read.strace_lines import Line, Lines
 from sofa_otel.exporters.read.strace_names import CallNames, Trait
-from sofa_otel.exporters.read.strace_scan import Places, leading_number, power, text_word, trailing_number
+from sofa_otel.exporters.read.strace_scan import Places, leading_number, text_word, trailing_number
 
 ROW: Final[np.dtype[Any]] = np.dtype(
     [
@@ -71,12 +71,6 @@ class CallReader:
             rows["subkind"][futex] = self._futex(lines, place[futex])
         rows["subkind"][traits & Trait.WAITS > 0] = Futex.WAIT
         rows["subkind"][traits & Trait.WAKES > 0] = Futex.WAKE
-        sized = np.flatnonzero(traits & (Trait.MAPS | Trait.REMAPS))
-        if len(sized):
-            again = np.flatnonzero(traits[sized] & Trait.REMAPS)
-            behind = self._next_argument(lines, place[sized])
-            behind[again] = self._next_argument(lines, behind[again])
-            rows["bytes"][sized] = self._size(lines, behind)
         return rows
 
     @staticmethod
@@ -84,19 +78,6 @@ class CallReader:
         """Behind the next comma; 0 (a place of newlines) where there is none."""
         comma = lines.scan.find(place, _COMMA, 48)
         return np.where(comma < 0, 0, comma + 2)
-
-    @staticmethod
-    def _size(lines: Lines, place: Places) -> Places:
-        scan = lines.scan
-        size, count = leading_number(scan.word(place))
-        long_ = np.flatnonzero(count == 8)
-        if len(long_):
-            more, digits = leading_number(scan.word(place[long_] + 8))
-            size[long_] = size[long_] * power(digits) + more
-        for row in np.flatnonzero((count == 1) & (scan.byte(place + 1) == ord("x"))).tolist():
-            begin = int(place[row])
-            size[row] = _number(scan.data[begin : begin + 18])
-        return size
 
     def _futex(self, lines: Lines, place: Places) -> NDArray[np.uint8]:
         scan = lines.scan

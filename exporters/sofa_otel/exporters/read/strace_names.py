@@ -32,10 +32,6 @@ class Trait(IntFlag):
     """The first argument is a descriptor."""
     FUTEX = 4
     """The second argument is a futex operation."""
-    MAPS = 8
-    """The second argument is a size in memory."""
-    REMAPS = 16
-    """The third one is."""
     BIRTH = 32
     """Returns a new thread or process."""
     TELLS_PID = 64
@@ -49,11 +45,9 @@ class Trait(IntFlag):
 _TRAITS: Final[dict[str, Trait]] = (
     dict.fromkeys(TRANSFERS, Trait.MOVES)
     | {name: Trait.ON_FD | (Trait.MOVES if name in TRANSFERS else Trait(0)) for name in ON_DESCRIPTOR}
-    | dict.fromkeys(("mmap", "mmap2", "munmap"), Trait.MAPS)
     | dict.fromkeys(("clone", "clone2", "clone3", "fork", "vfork"), Trait.BIRTH)
     | dict.fromkeys(("gettid", "set_tid_address"), Trait.TELLS_TID)
     | {
-        "mremap": Trait.REMAPS,
         "futex": Trait.FUTEX,
         "futex_time64": Trait.FUTEX,
         "futex_wait": Trait.WAITS,
