@@ -1,8 +1,8 @@
 """py-spy's Chrome trace: begin and end of every frame at the microsecond of the sample that saw it.
 
-Samples that saw no change are not in it; they are put back at the rate that the changes show. py-spy knows threads by their
-``pthread_t`` alone, which a forked child shares with its parent: their stacks then replace each other with every sample, and
-a stretch that was ended so goes on to the thread's next one.
+Samples that saw no change are not in it; they are put back at the rate that the changes show, at least at py-spy's default. py-spy
+knows threads by their ``pthread_t`` alone, which a forked child shares with its parent: their stacks then replace each other with
+every sample, and a stretch that was ended so goes on to the thread's next one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ from sofa_otel.exporters.read.source import ByteSource
 _LEARN: Final = 4096
 """Runs from which the rate is told."""
 
-_SLOWEST_NS: Final = 1_000_000_000
-_DEFAULT_NS: Final = 10_000_000
+_FEW: Final = 16
+_FASTEST_NS: Final = 500_000
+_SLOWEST_NS: Final = 10_000_000
+"""py-spy's own default rate."""
+
+_PATIENCE_NS: Final = 1_000_000_000
 _LATEST_US: Final = 1 << 52
 _MOST_SAMPLES: Final = 100_000
 _THREAD_ROOT: Final = "_bootstrap"
@@ -92,7 +96,7 @@ class _Reader:
         self._symbols: dict[tuple[str, str, int], int] = {}
         self._early: list[_Run] | None = []
         self._main: dict[int, int] = {}
-        self._period = _DEFAULT_NS
+        self._period = _SLOWEST_NS
         self.events = self.bad = self.first_bad = 0
 
     def take(self, stream: JsonStream) -> None:
@@ -176,7 +180,7 @@ class _Reader:
         self._replaced[before.pid, before.tid] = before
         mine = self._replaced.pop((run.pid, run.tid), None)
         if mine is not None:
-            self._emit(mine._replace(end=max(mine.end, min(start, mine.start + _SLOWEST_NS))))
+            self._emit(mine._replace(end=max(mine.end, min(start, mine.start + _PATIENCE_NS))))
 
     def _emit(self, run: _Run) -> None:
         if self._early is None:
@@ -190,9 +194,12 @@ class _Reader:
         runs, self._early = self._early, None
         if runs is None:
             return
-        gaps = sorted(run.end - run.start for run in runs)
-        if len(gaps) >= 8:
-            self._period = min(max(gaps[len(gaps) // 4], 100_000), _SLOWEST_NS)
+        by_thread: dict[tuple[int, int], list[int]] = {}
+        for run in runs:
+            by_thread.setdefault((run.pid, run.tid), []).append(run.end - run.start)
+        # Samples come at random, so only the mean says something: of a thread that changes with every sample it is the rate's.
+        means = [sum(gaps) // len(gaps) for gaps in by_thread.values() if len(gaps) >= _FEW]
+        self._period = min(max(min(means, default=_SLOWEST_NS), _FASTEST_NS), _SLOWEST_NS)
         for run in runs:
             self._samples(run)
 
