@@ -12,7 +12,7 @@ from sofa_otel.exporters.read.importer import ImportSink
 from sofa_otel.exporters.read.source import ByteSource
 
 _HEAD: Final = rb"(?:P(?:rocess )?(\d{1,10});)?(?:I\d{1,6};)?T(?:hread )?(?:\d{1,6}:)?(0x[0-9a-fA-F]{1,16}|[0-9a-fA-F]{1,20})"
-SAMPLE: Final = re.compile(_HEAD + rb"((?:;.*)?) (-?\d{1,18}(?:[ ,]-?\d{1,18}){0,2})[ \r]*$", re.S)
+SAMPLE: Final = re.compile(_HEAD + rb"((?:;.*?)?) (-?\d{1,18}(?:[ ,]-?\d{1,18}){0,2})[ \r]*$", re.S)
 NOTE: Final = re.compile(rb"^# ([a-z_ -]{1,40}): (.*?)\r?$")
 _LINE: Final = re.compile(r"^L(\d{1,9})$")
 _OLD: Final = re.compile(r"^(.*) \((.*?)(?::(\d{1,9}))?\)$")

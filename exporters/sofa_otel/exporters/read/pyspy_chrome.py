@@ -1,8 +1,8 @@
 """py-spy's Chrome trace: begin and end of every frame at the microsecond of the sample that saw it.
 
-Samples that saw no change are not in it; they are put back at the rate that the changes show, at least at py-spy's default. py-spy
-knows threads by their ``pthread_t`` alone, which a forked child shares with its parent: their stacks then replace each other with
-every sample, and a stretch that was ended so goes on to the thread's next one.
+Samples that saw no change are not in it; they are put back at the rate that the changes show, at least at py-spy's default.
+py-spy knows threads by their ``pthread_t`` alone, which a forked child shares with its parent: their stacks then replace each
+other with every sample, and a stretch that was ended so goes on to the thread's next one.
 """
 
 from __future__ import annotations
