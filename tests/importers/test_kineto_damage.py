@@ -164,6 +164,15 @@ def test_damaged_metadata_costs_no_event(tmp_path: Path) -> None:
         assert len(found.warnings) == 1
 
 
+def test_any_damage_to_the_head_leaves_the_events(tmp_path: Path) -> None:
+    head = '{"a": {"b": [1, "c"]}, "deviceProperties": [{"id": 0, "name": "A"}],\n"x": "y", "traceEvents": ['
+    text = head + ",".join(written("compact")) + '], "distributedInfo": {"rank": 2}}'
+    for at in range(len(head)):
+        for instead in ("", '"', "}", "[", "\0", "{"):
+            found = read_text(tmp_path, text[:at] + instead + text[at + 1 :])
+            assert len(rows_of(found)) == COUNT, (at, instead)
+
+
 def test_cut_off_while_compressed(tmp_path: Path) -> None:
     whole = gzip.compress(Writer(1).text(8000).encode())
     path = tmp_path / "trace.json.gz"

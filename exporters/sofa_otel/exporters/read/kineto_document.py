@@ -21,8 +21,10 @@ _BETWEEN: Final = re.compile(rb"[\s,]*")
 _STRING: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.S)
 _TOKEN: Final = re.compile(rb'[^"{}\[\]]*+(?:"(?:[^"\\]++|\\.)*+"|([{\[])|[}\]])', re.S)
 _SCALAR: Final = re.compile(rb"[^\s,{}\[\]\"]+(?=[\s,}\]])")
-_EVENTS: Final = re.compile(rb'"traceEvents"\s*:\s*\[|(?=\{\s*"(?:ph|name|cat|pid|tid|ts|dur|args)"\s*:)')
+_KEY: Final = re.compile(rb'"traceEvents"\s*:\s*\[')
+_EVENTS: Final = re.compile(rb'(?=\{\s*"(?:ph|name|cat|pid|tid|ts|dur|args)"\s*:)')
 _EVENT: Final = re.compile(rb'(?=\{\s*"ph"\s*:)')
+_LIKE_EVENTS: Final = re.compile(rb'\[(?=\s*\{[^{}]*?"ph"\s*:)')
 
 
 class _NoJsonError(Exception):
@@ -47,6 +49,8 @@ class Document:
         self._begun = False
         self._skipping = False
         self._entered = False
+        self._searched = b""
+        self._key: re.Match[bytes] | None = None
         self.known: dict[str, Any] = {}
         self.bare = False
         self.closed = False
@@ -57,10 +61,12 @@ class Document:
         if self.bare or self._skipping:
             return False
         window = self._window
+        data, pos = window.data, window.pos
         try:
             if not self._begun:
                 self._begun = True
                 window.more()
+                data, pos = window.data, window.pos
                 if window.data.startswith(b"\xef\xbb\xbf"):
                     window.pos = 3
                 first = self._peek(_SPACE)
@@ -75,6 +81,8 @@ class Document:
         except _NoJsonError:
             self.damaged = window.at
             self._skipping = True
+            if window.data is data:
+                window.pos = pos  # what was damaged may have swallowed events
             return self._search(_EVENT if self._entered else _EVENTS)
 
     def _members(self) -> bool:
@@ -83,16 +91,26 @@ class Document:
             first = self._peek(_BETWEEN)
             if first in (b"", b"}"):
                 self.closed = first == b"}"
+                if self.closed and not self._entered and window.data[window.pos + 1 :].strip():
+                    raise _NoJsonError
                 return False
+            key_here = self._next_key()
+            if key_here is not None and key_here.start() == window.pos:
+                window.pos = key_here.end()
+                self._entered = True
+                return True
             key = self._match(_STRING)[1]
             if self._peek(_SPACE) != b":":
                 raise _NoJsonError
             window.pos += 1
             first = self._peek(_SPACE)
-            if key == b"traceEvents" and first == b"[":
+            if _LIKE_EVENTS.match(window.data, window.pos):
+                # Its name is damaged, or of another program.
                 window.pos += 1
                 self._entered = True
                 return True
+            if key == b"traceEvents" and first == b"{":
+                raise _NoJsonError
             value = self._value(first)
             if key in _WANTED:
                 try:
@@ -129,19 +147,34 @@ class Document:
                 return b""
 
     def _match(self, token: re.Pattern[bytes]) -> re.Match[bytes]:
+        """The token that stands here. None reaches into the events: a quote or a bracket is missing in front of them, then."""
         window = self._window
-        while (found := token.match(window.data, window.pos)) is None:
-            if len(window.data) - window.pos > _LARGEST_TOKEN or not window.more():
+        while True:
+            key = self._next_key()
+            end = key.start() if key else len(window.data)
+            found = token.match(window.data, window.pos, end)
+            if found is not None:
+                window.pos = found.end()
+                return found
+            if key or end - window.pos > _LARGEST_TOKEN or not window.more():
                 raise _NoJsonError
-        window.pos = found.end()
-        return found
+
+    def _next_key(self) -> re.Match[bytes] | None:
+        """Where the events begin, if that is in the window: a string cannot hold its quotes, so it is no part of one."""
+        window = self._window
+        if window.data is not self._searched or (self._key is not None and self._key.start() < window.pos):
+            self._searched = window.data
+            self._key = _KEY.search(window.data, window.pos)
+        return self._key
 
     def _search(self, begin: re.Pattern[bytes]) -> bool:
         """Go to the events past metadata that cannot be read."""
         window = self._window
-        while (found := begin.search(window.data, window.pos)) is None:
+        while True:
+            found = self._next_key() or begin.search(window.data, window.pos)
+            if found is not None:
+                window.pos = found.end()
+                return True
             window.pos = max(window.pos, len(window.data) - 64)
             if not window.more():
                 return False
-        window.pos = found.end()
-        return True
