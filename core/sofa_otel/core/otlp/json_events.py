@@ -1,7 +1,7 @@
 """OTLP's JSON form → columns of spans, for readers of many.
 
-Only what a row of events has room for is decoded; the parser passes over the rest. Attributes stay JSON text until their key turns
-out to be one of ours. Measured by ``benchmarks/import/otlp.py``.
+Only what a row of events has room for is decoded; the parser passes over the rest. Attributes stay JSON text until their key is
+found to be one of ours. Measured by ``benchmarks/import/otlp.py``.
 """
 
 from __future__ import annotations

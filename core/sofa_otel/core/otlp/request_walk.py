@@ -102,7 +102,7 @@ def spans_of(body: bytes) -> FoundSpans:
                 origins.append((about, scope))
                 resource.append(resources)
             resources += 1
-    except (Broken, DecodeError) as error:
+    except Broken as error:
         raise InputError(f"{len(body)} bytes are not an OTLP trace request: {error}", "send protobuf, uncompressed") from error
     columns = [np.array(values, np.int64) for values in (begin, end, origin)]
     return FoundSpans(columns[0], columns[1], columns[2], origins, resource, resources)
@@ -139,18 +139,24 @@ def resource_attributes(data: bytes) -> dict[str, Value]:
     """Attributes of a serialised ``Resource``.
 
     Raises:
-        DecodeError: It is none.
+        Broken: It is none.
     """
-    return dict(attributes_of(ResourceMessage.FromString(data).attributes))
+    try:
+        return dict(attributes_of(ResourceMessage.FromString(data).attributes))
+    except DecodeError as error:
+        raise Broken(0) from error
 
 
 def scope_name(data: bytes) -> str:
     """Name of a serialised ``InstrumentationScope``.
 
     Raises:
-        DecodeError: It is none.
+        Broken: It is none.
     """
-    return str(InstrumentationScope.FromString(data).name)
+    try:
+        return str(InstrumentationScope.FromString(data).name)
+    except DecodeError as error:
+        raise Broken(0) from error
 
 
 def _fields(data: bytes, at: int, stop: int, wanted: int) -> list[tuple[int, int]]:
