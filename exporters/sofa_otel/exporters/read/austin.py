@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sofa_otel.exporters.read.austin_mojo import MAGIC, read_mojo
-from sofa_otel.exporters.read.austin_text import NOTE, SAMPLE, read_text
+from sofa_otel.exporters.read.austin_text import NOTE, read_text, split_sample
 from sofa_otel.exporters.read.importer import ImportSink
 from sofa_otel.exporters.read.source import ByteSource
 
@@ -29,7 +29,7 @@ class AustinImporter:
         if lines and lines[0].startswith(b"# austin: "):
             return 0.98
         notes = sum(bool(NOTE.match(line)) for line in lines)
-        samples = sum(bool(SAMPLE.match(line)) for line in lines)
+        samples = sum(split_sample(line) is not None for line in lines)
         return 0.95 if samples and samples + notes > 0.8 * len(lines) else 0.0
 
     def read(self, source: ByteSource, sink: ImportSink) -> None:

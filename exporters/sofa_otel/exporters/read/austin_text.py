@@ -11,8 +11,10 @@ from sofa_otel.exporters.read.austin_samples import COLLECTING, Samples
 from sofa_otel.exporters.read.importer import ImportSink
 from sofa_otel.exporters.read.source import ByteSource
 
-_HEAD: Final = rb"(?:P(?:rocess )?(\d{1,10});)?(?:I\d{1,6};)?T(?:hread )?(?:\d{1,6}:)?(0x[0-9a-fA-F]{1,16}|[0-9a-fA-F]{1,20})"
-SAMPLE: Final = re.compile(_HEAD + rb"((?:;.*?)?) (-?\d{1,18}(?:[ ,]-?\d{1,18}){0,2})[ \r]*$", re.S)
+_OWNER: Final = re.compile(
+    rb"(?:P(?:rocess )?(\d{1,10});)?(?:I\d{1,6};)?T(?:hread )?(?:\d{1,6}:)?(0x[0-9a-fA-F]{1,16}|[0-9a-fA-F]{1,20})(?=[; ])"
+)
+_METRIC: Final = re.compile(rb"-?\d{1,18}(?:,-?\d{1,18}){0,2}$")
 NOTE: Final = re.compile(rb"^# ([a-z_ -]{1,40}): (.*?)\r?$")
 _LINE: Final = re.compile(r"^L(\d{1,9})$")
 _OLD: Final = re.compile(r"^(.*) \((.*?)(?::(\d{1,9}))?\)$")
@@ -53,6 +55,22 @@ def read_text(source: ByteSource, sink: ImportSink) -> None:
         sink.warn(f"{source.name}, line {first_bad}: {bad} lines are no samples and were left out")
 
 
+def split_sample(line: bytes) -> tuple[int, bytes, bytes, list[int]] | None:
+    """``(process, thread, stack, metrics)`` of a line; None when it is no sample."""
+    owner = _OWNER.match(line)
+    if owner is None:
+        return None
+    stack = line[owner.end() :].rstrip()
+    metrics: list[int] = []
+    while len(metrics) < 3:
+        before, space, last = stack.rpartition(b" ")
+        if not space or not _METRIC.match(last):
+            break
+        metrics[:0] = map(int, last.split(b","))
+        stack = before
+    return (int(owner[1] or 0), owner[2], stack, metrics) if metrics else None
+
+
 class _Reader:
     def __init__(self, sink: ImportSink) -> None:
         self.samples = Samples(sink)
@@ -68,23 +86,20 @@ class _Reader:
             return True
         if not line.strip():
             return True
-        found = SAMPLE.match(line)
-        if found is None:
+        parts = split_sample(line)
+        if parts is None:
             return False
-        thread = found[2]
+        pid, thread, stack, metrics = parts
         try:
             tid = int(thread, 0) if thread.startswith(b"0x") else int(thread)
         except ValueError:
-            try:
-                tid = int(thread, 16)
-            except ValueError:
-                return False
-        path = self._paths.get(found[3])
+            tid = int(thread, 16)
+        path = self._paths.get(stack)
         if path is None:
             if len(self._paths) > _MOST_PATHS:
                 self._paths.clear()
-            path = self._paths[found[3]] = self._path(found[3].decode("utf-8", "replace").split(";")[1:])
-        return self._add(int(found[1] or 0), tid, path, [int(n) for n in re.split(rb"[ ,]", found[4])])
+            path = self._paths[stack] = self._path(stack.decode("utf-8", "replace").split(";")[1:])
+        return self._add(pid, tid, path, metrics)
 
     def _add(self, pid: int, tid: int, path: int, metrics: list[int]) -> bool:
         if self.samples.metadata.get("mode") == "memory":

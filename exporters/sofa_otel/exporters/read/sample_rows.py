@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
+
+import numpy as np
 
 from sofa_otel.core.batch import BatchHeader, EventBatch
 from sofa_otel.core.kinds import Kind, Wait
 from sofa_otel.exporters.read.importer import ImportSink
 
 ROWS: Final = 65_536
+_COLUMNS: Final = ("start_ns", "duration_ns", "path", "name", "pid", "tid", "kind", "subkind", "bytes")
 LATEST_NS: Final = 1 << 62
 
 
@@ -22,9 +25,7 @@ class SampleRows:
 
     def __init__(self, sink: ImportSink, source: str) -> None:
         self._sink, self._source = sink, source
-        self._columns: dict[str, list[int]] = {
-            key: [] for key in ("start_ns", "duration_ns", "path", "pid", "tid", "kind", "subkind", "bytes")
-        }
+        self._waiting: list[tuple[int, ...]] = []
         self._seq = 0
         self.rows = 0
 
@@ -43,26 +44,22 @@ class SampleRows:
         """Take a row. Times that no clock can show are left out."""
         if not 0 <= start < LATEST_NS or not 0 <= duration < LATEST_NS:
             return
-        for column, value in zip(
-            self._columns.values(), (start, duration, path, fold(pid), fold(tid), kind, wait, size), strict=True
-        ):
-            column.append(value)
+        leaf = self._sink.tables.paths.leaf(path)
+        self._waiting.append((start, duration, path, leaf, fold(pid), fold(tid), kind, wait, size))
         self.rows += 1
-        if len(self._columns["path"]) >= ROWS:
+        if len(self._waiting) >= ROWS:
             self.flush()
 
     def flush(self) -> None:
         """Deliver what is collected."""
-        columns: dict[str, Any] = self._columns
-        if not columns["path"]:
+        if not self._waiting:
             return
         sink = self._sink
-        leaf = sink.tables.paths.leaf
+        columns = dict(zip(_COLUMNS, np.array(self._waiting, np.int64).T, strict=True))
+        self._waiting.clear()
         header = BatchHeader(job=sink.job, rank=sink.rank, host=sink.host, source=self._source, clock="own", seq=self._seq)
         self._seq += 1
-        sink.events(EventBatch.build(header, sink.tables, name=[leaf(path) for path in columns["path"]], **columns))
-        for column in columns.values():
-            column.clear()
+        sink.events(EventBatch.build(header, sink.tables, **columns))
 
 
 def fold(number: int) -> int:
