@@ -35,6 +35,7 @@ from sofa_otel.core.records import (
     LoopLevel,
     PhaseBreakdown,
     StackProfile,
+    StepMarks,
     Straggler,
     SwarmInfo,
     SwarmMember,
@@ -100,6 +101,7 @@ EXAMPLES: list[AnyRecord] = [
         evidence=["é ✓"], suggestion="s", predicted_gain=Gain(1.0, 1.1, 1.2),
     ),
     StackProfile(job="job-1", rank=0, swarm="ab", frames=["main (a.py:1)", "libc.so!read"], time_ns=9, samples=2),
+    StepMarks(job="job-1", rank=0, count=6, period_s=0.125),
 ]  # fmt: skip
 
 
