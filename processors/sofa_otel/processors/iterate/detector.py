@@ -23,9 +23,9 @@ from sofa_otel.core.names import IterationKind
 from sofa_otel.core.records import Anomaly, CaptureRequest, Detection, Iteration
 from sofa_otel.core.symbols import Symbol, Tables
 from sofa_otel.processors.iterate import snapshot
+from sofa_otel.processors.iterate.anchors import Anchors
 from sofa_otel.processors.iterate.anomaly import local_spread
 from sofa_otel.processors.iterate.keys import KeyTable
-from sofa_otel.processors.iterate.learn import Anchors
 from sofa_otel.processors.iterate.levels import LevelChooser
 from sofa_otel.processors.iterate.numbering import Numbering
 from sofa_otel.processors.iterate.phases import Cycle
@@ -163,6 +163,7 @@ class IterationDetector:
         rest = self._pending
         self._pending = None
         self._step(rest, max(end_ns, self._now), out)
+        self._last_look(out)
         if self._tracker is not None:
             self._tell(self._tracker.plan, self._advance(self._now, final=True), out, final=True)
         out.detections.append(self.verdict())
@@ -263,8 +264,10 @@ class IterationDetector:
         if isinstance(tracker, WrapTracker):
             return tracker.advance(self._wraps, now, final=final)
         if isinstance(tracker, VoteTracker):
-            self._window.only = StreamId(tracker.plan.pid, tracker.plan.tid, tracker.plan.beat) if self._committed else None
-            return tracker.advance(self._window, final=final, forget=self._committed)
+            quiet = now - tracker.last_ns > _PATIENCE * tracker.plan.period_ns
+            mine = StreamId(tracker.plan.pid, tracker.plan.tid, tracker.plan.beat)
+            self._window.follow(mine if self._committed and not quiet else None)
+            return tracker.advance(self._window, final=final, forget=self._committed and not self._open(tracker.plan))
         if tracker is None:
             return []
         thread = self._wraps.threads.get((tracker.plan.pid, tracker.plan.tid))
@@ -289,9 +292,9 @@ class IterationDetector:
             voted = self._voted.choose(self._window, now)
             if not isinstance(voted, Refusal):
                 plan, self._anchors = voted
-                again = self._candidate is not None and abs(np.log(plan.period_ns / self._candidate)) < 0.3
-                self._candidate = plan.period_ns
-                if again:  # twice in a row, the window half as long again: no chance rhythm, no inner loop of the start
+                again = self._candidate is not None and abs(np.log(plan.tokens / self._candidate)) < 0.3
+                self._candidate = plan.tokens
+                if again or plan.named:  # twice in a row, the window longer: no chance rhythm, no inner loop of the start
                     return plan
                 voted = Refusal(f"a rhythm of {plan.period_ns / 1e6:.1f} ms in {plan.source} events, not yet confirmed")
             else:
@@ -309,6 +312,29 @@ class IterationDetector:
             return
         self._next_look = now + self._settings.fine_ns
         self._ask(self._rate.searching(now, self._interval()), out)
+
+    def _last_look(self, out: DetectorOutput) -> None:
+        """What a vote over everything held says at the end; fewer cycles are enough, and a level further out may show."""
+        plan = self._tracker.plan if self._tracker is not None else None
+        if not self._window.streams or (plan is not None and (self._committed or plan.mode != "vote")):
+            return
+        voted = self._voted.choose(self._window, self._now, final=True)
+        if isinstance(voted, Refusal):
+            if plan is not None and plan.blind:
+                self._unlock()
+                self._refusal = voted
+            elif plan is None and (voted.cycles > self._refusal.cycles or not self._refusal.reason):
+                self._refusal = voted
+            return
+        found, anchors = voted
+        if found.confidence <= self._settings.min_confidence:
+            if plan is None:
+                self._refusal = Refusal(f"a rhythm of {found.period_ns / 1e6:.1f} ms in {found.source} events, too weak to trust")
+            return
+        same = plan is not None and (found.pid, found.tid, found.beat) == (plan.pid, plan.tid, plan.beat)
+        if plan is None or not same or not 0.9 < found.other_level(plan) < 1.1:
+            self._anchors = anchors
+            self._lock(found, self._now, out)
 
     def _interval(self) -> float:
         threads = [thread.interval for thread in self._wraps.threads.values() if thread.interval > 0]
@@ -365,7 +391,8 @@ class IterationDetector:
         self._ask(self._rate.locked(plan.period_ns * plan.group, self._interval(), sampled=sampled), out)
         patience = (_PATIENCE + 5 * sampled) * plan.period_ns * plan.group
         silent = now - tracker.last_ns > (max(patience, 500e6) if self._committed else max(patience, 150e6))
-        if not (plan.blind or silent):
+        voted = plan.mode == "vote"
+        if not silent and (not plan.blind or (voted and self._committed and not self._open(plan))):
             return
         found = self._choose(now)
         refused = isinstance(found, Refusal) or found.confidence <= self._settings.min_confidence
@@ -377,10 +404,12 @@ class IterationDetector:
         same = (found.mode, found.pid, found.tid, found.beat, found.cut, found.group, found.blind, found.uneven) == (
             plan.mode, plan.pid, plan.tid, plan.beat, plan.cut, plan.group, plan.blind, plan.uneven,
         )  # fmt: skip
-        if same:
-            return
-        if plan.mode == found.mode == "vote" and not 0.7 < found.period_ns / plan.period_ns < 1.4:
+        if voted and found.mode == "vote" and not 0.7 < found.other_level(plan) < 1.4:
+            if self._committed and not silent and found.other_level(plan) < 1.0:
+                return
             self._lock(found, now, out)
+            return
+        if same:
             return
         exact = sampled and found.mode != "wrap"
         alike = sampled and found.mode == "wrap" and abs(found.period_ns * found.group / (plan.period_ns * plan.group) - 1) < 0.2
@@ -420,10 +449,14 @@ class IterationDetector:
         if not self._committed and not final:
             self._numbering.hold(cycles)
             span = held[-1].end_ns - held[0].start_ns if held else 0
-            if len(held) < self._settings.hold_cycles or span < self._settings.hold_ns:
+            voted = plan.mode == "vote"
+            least = self._settings.hold_cycles if not voted else self._settings.hold_named if plan.named else self._settings.hold_voted
+            if len(held) < least or (span < self._settings.hold_ns and not plan.named):
                 return
             if self._irregular(held):
                 self._unlock()
+                return
+            if voted and not plan.named and self._further_out(plan, out):
                 return
             cycles = []
             self._committed = True
@@ -438,10 +471,27 @@ class IterationDetector:
             if iterations:
                 self._told = plan
 
+    def _open(self, plan: Plan) -> bool:
+        """Whether a loop around a voted one may still turn up."""
+        return plan.mode == "vote" and not plan.named and self._numbering.trained < self._settings.open_voted
+
+    def _further_out(self, plan: Plan, out: DetectorOutput) -> bool:
+        """Before iterations of a voted level are told: does everything held speak for another one?"""
+        voted = self._voted.choose(self._window, self._now)
+        if isinstance(voted, Refusal) or voted[0].confidence <= self._settings.min_confidence:
+            return False
+        if voted[0].other_level(plan) < 1.25:
+            return False
+        self._anchors = voted[1]
+        self._lock(voted[0], self._now, out)
+        return True
+
     def _too_little(self, cycles: list[Cycle]) -> bool:
         """Whether a loop that only regularity speaks for is too small a part of what ran since it began."""
         if not cycles:
             return True
+        if self._tracker is not None and self._tracker.plan.mode == "vote":
+            return False  # the chooser has asked for more than that
         covered = sum(cycle.end_ns - cycle.start_ns for cycle in cycles)
         whole = self._now - cycles[0].start_ns
         if covered >= _FEWEST_SHARE * whole and len(cycles) >= self._settings.min_cycles_blind:
@@ -472,7 +522,8 @@ class IterationDetector:
         rough = self._rough(self._tracker.plan, middle, spread) if self._tracker is not None else ""
         # A loop that is seen exactly may well have steps of varying length; guessed boundaries may not.
         exact = self._tracker is not None and self._tracker.plan.mode not in ("wrap", "vote")
-        most = 0.6 if exact and len(spans) >= 20 else 0.45
+        named = self._tracker is not None and self._tracker.plan.named
+        most = 0.8 if named else 0.6 if exact and len(spans) >= 20 else 0.45
         if len(spans) and spread <= most and not rough.startswith("too short") and not (rough and spread > 0.35):
             return False
         reason = f"{len(spans)} cycles of {middle / 1e6:.1f} ms vary too much to be steps (spread {spread:.0%})"

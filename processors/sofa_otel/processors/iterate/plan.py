@@ -26,6 +26,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         confidence: Probability that period and level are right.
         guided: Sampled optimiser calls tell which of the ``group`` beats is the last.
         blind: Nothing but regularity and coverage speaks for it.
+        named: An optimiser's name recurs with it (``vote``).
+        tokens: Period in tokens (``vote``).
         usual: Local numbers of loops and hooks seen in most cycles.
         counted: Constant turns in the loop around it speak for it, however its durations vary.
         uneven: Its durations vary and nothing but coverage speaks for it: an even or counted plan is better.
@@ -44,12 +46,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     period_ns: float
     confidence: float
     blind: bool = False
+    named: bool = False
+    tokens: float = 0.0
     guided: bool = False
     counted: bool = False
     uneven: bool = False
     usual: list[int] = []
     levels: list[LoopLevel] = []
     score: float = 0.0
+
+
+    def other_level(self, plan: Plan) -> float:
+        """Ratio of the periods of two votes: in tokens on the same stream (a warm-up changes times, not what happens)."""
+        if (self.pid, self.tid, self.beat) == (plan.pid, plan.tid, plan.beat) and self.tokens and plan.tokens:
+            return self.tokens / plan.tokens
+        return self.period_ns / plan.period_ns
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -16,6 +16,9 @@ class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
         coarse_ns: The same after the lock.
         hold_cycles, hold_ns: A lock that rests on regularity alone is kept back this long before its iterations are emitted,
             so that a preparatory loop can still be dropped for the training loop that follows it.
+        hold_named: The same in cycles for a vote in which an optimiser's name recurs.
+        hold_voted: The same for any other vote: inner loops show before the one around them does.
+        open_voted: Steps after which a loop around a voted one is not looked for any more.
         max_beats: Beats kept a loop while learning; ``kept_beats`` after the lock.
         max_keys: Loops kept.
         max_accumulation: Micro-batches an optimiser step may be made of.
@@ -34,6 +37,9 @@ class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     coarse_ns: int = 250_000_000
     hold_cycles: int = 40
     hold_ns: int = 8_000_000_000
+    hold_named: int = 10
+    hold_voted: int = 256
+    open_voted: int = 2048
     max_beats: int = 4096
     kept_beats: int = 96
     max_keys: int = 256
@@ -45,4 +51,4 @@ class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_rate_hz: float = 1000.0
     stall_factor: float = 10.0
     stall_min_s: float = 5.0
-    window_tokens: int = 131_072
+    window_tokens: int = 524_288

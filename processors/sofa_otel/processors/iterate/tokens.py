@@ -26,8 +26,23 @@ _FAMILY: Final = {
     Kind.SYSCALL: SYSCALL, Kind.CPU_OP: OP, Kind.SPAN: OP, Kind.COLLECTIVE: OP, Kind.GPU_RUNTIME: OP,
     Kind.GPU_KERNEL: DEVICE, Kind.GPU_COPY: DEVICE,
 }  # fmt: skip
+OPTIMISER: Final = 1
+LOAD: Final = 2
+_OPTIMISER: Final = re.compile(
+    r"optim|adam|adagrad|adadelta|rmsprop|\bsgd|lamb\b|lion\b|multi_tensor_apply|_foreach_|addcdiv|zero_grad|apply_gradients"
+    r"|resource_?apply", re.I,
+)  # fmt: skip
+_NOT_OPTIMISER: Final = re.compile(r"optimized|optimal", re.I)
+_LOAD: Final = re.compile(r"HtoD|HostToDevice|Host -> Device|dataloader|data_loader|load_batch|iterator.*next", re.I)
 _NUMBERED_MARK: Final = re.compile(r"^(ProfilerStep|iteration|step|iter)[ _]?#\s*\d+$", re.I)
 _ARGUMENTS: Final = re.compile(r"<.*>|\(.*\)|#\s*\d+$|0x[0-9a-f]+")
+
+
+def role_of(name: str) -> int:
+    """``OPTIMISER`` or ``LOAD`` when a name (with its template arguments) says so, else 0."""
+    if _OPTIMISER.search(name) and not _NOT_OPTIMISER.search(name):
+        return OPTIMISER
+    return LOAD if _LOAD.search(name) else 0
 
 
 class StreamId(NamedTuple):
@@ -104,6 +119,7 @@ class TokenWindow:
         self._tables = tables
         self._most = most
         self._token_of: dict[tuple[int, int], int] = {}
+        self.roles: dict[int, int] = {}
         self.streams: dict[StreamId, Stream] = {}
         self.only: StreamId | None = None
 
@@ -144,6 +160,12 @@ class TokenWindow:
             self.streams.setdefault(stream_id, Stream()).extend(numbers[at].astype(np.uint32), ends[rows[at]])
         self._bound()
 
+    def follow(self, only: StreamId | None) -> None:
+        """Take just one stream from now on and forget the others; None: take all again."""
+        if only is not None and self.only != only:
+            self.streams = {only: self.streams.get(only, Stream())}
+        self.only = only
+
     def used(self, pid: int, tid: int) -> list[str]:
         """Names of a thread's system calls."""
         stream = self.streams.get(StreamId(pid, tid, SYSCALL))
@@ -155,6 +177,7 @@ class TokenWindow:
         return [
             list(self.only) if self.only else None,
             self._names,
+            self.roles,
             [[list(i), s.state()] for i, s in sorted(self.streams.items())],
         ]
 
@@ -162,7 +185,8 @@ class TokenWindow:
         """Inverse of :meth:`state`."""
         self.only = StreamId(*state[0]) if state[0] else None
         self._names = state[1]
-        self.streams = {StreamId(*i): Stream.restored(s) for i, s in state[2]}
+        self.roles = state[2]
+        self.streams = {StreamId(*i): Stream.restored(s) for i, s in state[3]}
 
     def _bound(self) -> None:
         total = sum(stream.size for stream in self.streams.values())
@@ -185,6 +209,10 @@ class TokenWindow:
                 found = content_hash(plain, symbol.module, code & 3) & 0xFFFFFFFF
                 if symbol.module == "syscall":
                     self._names[found] = plain
+                else:
+                    role = role_of(symbol.function)
+                    if role:
+                        self.roles[found] = role
             self._token_of[code >> 2, code & 3] = found
         return found
 

@@ -1,9 +1,4 @@
-"""VoteTracker: boundaries of anonymous streams by a Hough vote of the anchors.
-
-Every occurrence of an anchor says "a cycle began this many tokens ago". Votes are summed in bins of a 48th of a period; peaks
-that are at least .55 periods apart and .35 of the usual height are cycles. Cycles with few votes are something else
-(validation, checkpoint).
-"""
+"""VoteTracker: follows a voted level; what the anchors say is read by :mod:`anchors`."""
 
 from __future__ import annotations
 
@@ -13,48 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sofa_otel.core.names import IterationKind
-from sofa_otel.processors.iterate.learn import GRAMS, Anchors, gram_hashes, places_of
+from sofa_otel.processors.iterate.anchors import APART, Anchors, boundaries, times_at
+from sofa_otel.processors.iterate.learn import GRAMS, gram_hashes, places_of
 from sofa_otel.processors.iterate.phases import LONG, Cycle
 from sofa_otel.processors.iterate.plan import Plan
 from sofa_otel.processors.iterate.tokens import Stream, StreamId, TokenWindow
 
-_BINS: Final = 48
-_APART: Final = 0.55
-_HEIGHT: Final = 0.35
-
-
-def boundaries(places: NDArray[np.float64], period: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Peaks of the votes: (position in tokens, height)."""
-    if not len(places):
-        return np.empty(0), np.empty(0)
-    width = period / _BINS
-    first = float(places.min())
-    bins = ((places - first) / width).astype(np.int64)
-    votes = np.bincount(bins).astype(np.float64)
-    smooth = np.convolve(votes, [1, 2, 3, 2, 1], "same")
-    usual = float(np.quantile(smooth[smooth > 0], 0.9))
-    candidates = np.flatnonzero(smooth >= _HEIGHT * usual)
-    order = candidates[np.lexsort((candidates, -smooth[candidates]))]
-    taken: list[int] = []
-    used = np.zeros(len(smooth), bool)
-    reach = int(_APART * _BINS)
-    for at in order.tolist():
-        if not used[at]:
-            taken.append(at)
-            used[max(0, at - reach) : at + reach + 1] = True
-    peaks = np.array(sorted(taken), np.int64)
-    centres = np.empty(len(peaks))
-    ordered = np.sort(places)
-    for i, at in enumerate(peaks.tolist()):
-        low, high = np.searchsorted(ordered, [first + (at - 2) * width, first + (at + 3) * width])
-        centres[i] = float(np.median(ordered[low:high])) if high > low else first + (at + 0.5) * width
-    return centres, smooth[peaks]
-
-
-def times_at(places: NDArray[np.float64], base: int, times: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Event times of (fractional) token positions; the next token's end, so a boundary is never inside an event."""
-    index = np.clip(np.ceil(places - base), 0, len(times) - 1).astype(np.int64)
-    return times[index]
+_EDGE: Final = 0.7
+_EXTRA: Final = 1.35
 
 
 class VoteTracker:
@@ -71,31 +32,29 @@ class VoteTracker:
         self.anchors = anchors
         self.last_ns = after_ns
         self._place = -np.inf  # of the last boundary, tokens
+        self._looked = 0  # tokens that there were at the last look
         self._seen = 0  # tokens whose votes are in
         self._votes: list[float] = []
 
     def state(self) -> list[Any]:
         """Plain values."""
-        hashes, phases, period, voters, count, coverage = self.anchors
         return [
-            hashes.tobytes(),
-            phases.tobytes(),
-            period,
-            voters,
-            count,
-            coverage,
+            self.anchors.hashes.tobytes(),
+            self.anchors.phases.tobytes(),
+            list(self.anchors[2:]),
             self.last_ns,
             float(self._place),
             self._seen,
             self._votes,
+            self._looked,
         ]
 
     @classmethod
     def restored(cls, plan: Plan, state: list[Any]) -> VoteTracker:
         """Inverse of :meth:`state`."""
-        anchors = Anchors(np.frombuffer(state[0], np.uint64), np.frombuffer(state[1], np.float64), *state[2:6])
-        tracker = cls(plan, anchors, state[6])
-        tracker._place, tracker._seen, tracker._votes = state[7], state[8], list(state[9])
+        anchors = Anchors(np.frombuffer(state[0], np.uint64), np.frombuffer(state[1], np.float64), *state[2])
+        tracker = cls(plan, anchors, state[3])
+        tracker._place, tracker._seen, tracker._votes, tracker._looked = state[4], state[5], list(state[6]), state[7]
         return tracker
 
     def advance(self, window: TokenWindow, *, final: bool = False, forget: bool = True) -> list[Cycle]:
@@ -103,22 +62,33 @@ class VoteTracker:
         stream = window.streams.get(StreamId(self.plan.pid, self.plan.tid, self.plan.beat))
         if stream is None:
             return []
+        period = self.anchors.period
+        end = stream.base + stream.size
+        if not final and end - self._looked < 0.2 * period:
+            return []
+        self._looked = end
         tokens, times = stream.arrays()
         self._take(stream, tokens)
-        period = self.anchors.period
-        end = stream.base + len(tokens)
         votes = np.array(self._votes)
-        centres, _ = boundaries(votes, period)
+        centres, _ = boundaries(votes, period, self.anchors.heard)
         settled = end - (0.0 if final else 0.6 * period)
-        centres = centres[(centres > self._place + _APART * period) & (centres <= settled)]
+        centres = centres[(centres > self._place + APART * period) & (centres <= settled)]
         cycles: list[Cycle] = []
         if len(centres):
-            for when in times_at(centres, stream.base, times).tolist():
-                cycles += self._cycle(when)
-            self._place = float(centres[-1])
+            if not self.last_ns and centres[0] - stream.base >= _EDGE * period:
+                self.last_ns = int(times_at(centres[:1] - period, stream.base, times)[0])
+            whens = times_at(centres, stream.base, times).tolist()
+            cuts = times_at(centres - period, stream.base, times).tolist()
+            for place, when, cut in zip(centres.tolist(), whens, cuts, strict=True):
+                cycles += self._cycle(when, cut if place - self._place > _EXTRA * period else 0)
+                self._place = place
             self._votes = votes[votes > self._place - 2 * period].tolist()
-            if forget:
-                stream.drop(int(end - self._place) + 4 * GRAMS[-1])
+        rest = (end - self._place) / period
+        if final and self.last_ns and rest >= _EDGE:  # the last one, cut by the end of the capture
+            usual = self.last_ns + int(self.plan.period_ns)
+            cycles += self._cycle(int(times[-1]) if rest < 2 - _EDGE else min(int(times[-1]), usual), 0)
+        if len(centres) and forget:
+            stream.drop(int(end - self._place) + 4 * GRAMS[-1])
         return cycles
 
     def _take(self, stream: Stream, tokens: NDArray[np.uint32]) -> None:
@@ -131,15 +101,16 @@ class VoteTracker:
         self._votes += (places[fresh] + lead + stream.base - self.anchors.phases[which[fresh]]).tolist()
         self._seen = stream.base + len(tokens)
 
-    def _cycle(self, end: int) -> list[Cycle]:
-        period = self.plan.period_ns
+    def _cycle(self, end: int, cut: int) -> list[Cycle]:
+        """The cycle that ends at ``end``; with ``cut`` there is more in it than a step, which begins there."""
         if not self.last_ns:
             self.last_ns = end
             return []
-        start, self.last_ns = self.last_ns, end
-        if end <= start:
+        if end <= self.last_ns:  # told already
             return []
-        if end - start > 2.5 * LONG * period:
-            cut = start + int(period)
-            return [Cycle(start, cut, IterationKind.TRAIN), Cycle(cut, end, IterationKind.OTHER)]
+        start, self.last_ns = self.last_ns, end
+        if end - start > 2.5 * LONG * self.plan.period_ns:
+            cut = end - int(self.plan.period_ns)
+        if start < cut < end:  # what else there is follows a step's end
+            return [Cycle(start, cut, IterationKind.OTHER), Cycle(cut, end, IterationKind.TRAIN)]
         return [Cycle(start, end, IterationKind.TRAIN)]

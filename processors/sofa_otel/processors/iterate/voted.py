@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sofa_otel.core.records import LoopLevel
-from sofa_otel.processors.iterate.learn import Anchors, gram_hashes, levels, places_of
+from sofa_otel.processors.iterate.anchors import Anchors
+from sofa_otel.processors.iterate.confidence import Evidence, probability
+from sofa_otel.processors.iterate.learn import MOST_TOKENS
+from sofa_otel.processors.iterate.level import Nest, nest
 from sofa_otel.processors.iterate.plan import Plan, Refusal
 from sofa_otel.processors.iterate.settings import DetectorSettings
-from sofa_otel.processors.iterate.tokens import DEVICE, OP, SOURCES, SYSCALL, Stream, StreamId, TokenWindow
-from sofa_otel.processors.iterate.vote import boundaries, times_at
+from sofa_otel.processors.iterate.tokens import DEVICE, LOAD, OP, OPTIMISER, SOURCES, SYSCALL, Stream, StreamId, TokenWindow
 
 _FEWEST_TOKENS: Final = 64
+_POOR: Final = 7
+_FEWEST_VOTERS: Final = 6
+_ENOUGH_VOTERS: Final = 40
+_PER_TOKEN: Final = 0.04
+_GROWTH: Final = 1.4
 _EVERY_NS: Final = 1_000_000_000
+_LATER: Final = 0.25
 _RECENT_NS: Final = 8_000_000_000
 FASTEST_NS: Final = 2e6
 
@@ -30,98 +39,131 @@ class VotedChooser:
         self._settings = settings
         self._learned: dict[StreamId, int] = {}
         self._looked_ns = 0
+        self._first_ns = 0
+        self.seen: dict[float, Evidence] = {}
 
     def state(self) -> list[Any]:
         """Plain values."""
-        return [self._looked_ns, [[list(i), n] for i, n in sorted(self._learned.items())]]
+        return [self._looked_ns, self._first_ns, [[list(i), n] for i, n in sorted(self._learned.items())]]
 
     def restore(self, state: list[Any]) -> None:
         """Inverse of :meth:`state`."""
-        self._looked_ns = state[0]
-        self._learned = {StreamId(*i): n for i, n in state[1]}
+        self._looked_ns, self._first_ns = state[0], state[1]
+        self._learned = {StreamId(*i): n for i, n in state[2]}
 
     def due(self, window: TokenWindow, now: int) -> bool:
-        """Whether any stream has grown by half since it was looked at, or a second has passed for system calls."""
+        """Whether any stream has grown by a good part since it was looked at, or the time that system calls were watched for."""
+        passed = now - self._looked_ns >= max(_EVERY_NS, int(_LATER * (now - self._first_ns)))
         return any(
-            s.base + s.size >= max(_FEWEST_TOKENS, 1.5 * self._learned.get(i, 0))
-            or (i.family == SYSCALL and now - self._looked_ns >= _EVERY_NS)
+            s.base + s.size >= max(_FEWEST_TOKENS, _GROWTH * self._learned.get(i, 0)) or (i.family == SYSCALL and passed)
             for i, s in window.streams.items()
         )
 
-    def choose(self, window: TokenWindow, now: int) -> tuple[Plan, Anchors] | Refusal:
-        """Best stream and level."""
+    def choose(self, window: TokenWindow, now: int, *, final: bool = False) -> tuple[Plan, Anchors] | Refusal:
+        """Best stream and level.
+
+        Args:
+            window: What is held.
+            now: Event time, ns.
+            final: Nothing more will come: fewer cycles are needed, and say so by the confidence.
+        """
         self._looked_ns = now
-        best: tuple[Plan, Anchors] | None = None
+        self._first_ns = self._first_ns or now
+        found: list[tuple[Plan, Anchors]] = []
         refused = Refusal("")
         for stream_id, stream in sorted(window.streams.items()):
             self._learned[stream_id] = stream.base + stream.size
             if stream.size < _FEWEST_TOKENS:
                 continue
-            found = self._stream(stream_id, stream, now)
-            if isinstance(found, Refusal):
-                refused = max(refused, found, key=lambda refusal: refusal.cycles)
-            elif best is None or found[0].score > best[0].score:
-                best = found
-        return best if best is not None else refused
-
-    def _stream(self, stream_id: StreamId, stream: Stream, now: int) -> tuple[Plan, Anchors] | Refusal:
-        tokens, times = stream.arrays()
-        if (
-            stream_id.family == SYSCALL
-        ):  # a program's start makes more calls than minutes of its training: look at the last seconds
-            recent = int(np.searchsorted(times, now - _RECENT_NS))
-            tokens, times = tokens[recent:], times[recent:]
-            if len(tokens) < _FEWEST_TOKENS:
-                return Refusal(f"only {len(tokens)} system calls in the last {_RECENT_NS / 1e9:.0f} s")
-        found = levels(tokens)
+            one = self._stream(window, stream_id, stream, now, final)
+            if isinstance(one, Refusal):
+                refused = max(refused, one, key=lambda refusal: refusal.cycles)
+            else:
+                found.append(one)
         if not found:
-            return Refusal(f"nothing recurs steadily in {len(tokens)} {SOURCES[stream_id.family]} events")
-        columns = gram_hashes(tokens)
-        rows: list[tuple[Anchors, float, int, float, float]] = []
-        for anchors in found:
-            places, which = places_of(columns, anchors.hashes)
-            centres, _ = boundaries(places - anchors.phases[which], anchors.period)
-            if len(centres) < 4:
+            return refused
+        best = max(found, key=lambda pair: pair[0].score)
+        return best
+
+    def _stream(
+        self, window: TokenWindow, stream_id: StreamId, stream: Stream, now: int, final: bool
+    ) -> tuple[Plan, Anchors] | Refusal:
+        tokens, times = stream.arrays()
+        tokens, times = tokens[-MOST_TOKENS:], times[-MOST_TOKENS:]
+        # A program's start makes more calls than minutes of its training: where all of it says nothing, look at the last part.
+        half = int(np.searchsorted(times, times[-1] - (times[-1] - times[0]) // 2))
+        starts = [0, half]
+        if stream_id.family == SYSCALL:
+            starts.append(int(np.searchsorted(times, now - _RECENT_NS)))
+        best: tuple[Plan, Anchors] | Refusal = Refusal("")
+        for start in dict.fromkeys(starts):
+            if len(tokens) - start < _FEWEST_TOKENS:
                 continue
-            ends = times_at(centres, 0, times)
-            gaps = np.diff(ends).astype(np.float64)
-            period = float(np.median(gaps))
-            spread = 1.4826 * float(np.median(np.abs(gaps - period))) / max(period, 1.0)
-            covered = float(gaps[gaps < 3 * period].sum()) / max(float(times[-1] - times[0]), 1.0)
-            rows.append((anchors, period, len(centres), spread, covered))
-        rows = [row for row in rows if row[4] > 0.4]
-        if not rows:
-            return Refusal(f"nothing recurs over most of {len(tokens)} {SOURCES[stream_id.family]} events")
-        strongest = max(rows, key=lambda row: row[0].voters * row[4])
-        chosen = strongest
-        for row in sorted(rows, key=lambda row: row[1]):  # outwards while the inner count is constant and small
-            inner = row[1] / chosen[1]
-            if (
-                row[1] > 1.5 * chosen[1]
-                and inner <= 16.5
-                and abs(inner - round(inner)) < 0.1
-                and row[0].voters >= 0.2 * chosen[0].voters
-            ):
-                chosen = row
-        anchors, period, count, spread, covered = chosen
-        need = self._settings.min_cycles_blind
-        if count - 1 < need:
-            return Refusal(f"{count - 1} steps seen, {need} needed: run {need * period / 1e9:.1f} s or longer", count - 1)
-        if period < FASTEST_NS:
-            return Refusal(f"only a rhythm of {period / 1e6:.2f} ms recurs: inside of a step", count - 1)
-        if spread > 0.6:
-            return Refusal(f"what recurs varies too much to be steps (spread {spread:.0%} of {period / 1e6:.1f} ms)", count - 1)
-        rank = {DEVICE: 0.3, OP: 0.2}.get(stream_id.family, 0.0) + 0.2 * (stream_id.pid == stream_id.tid)
-        votes = min(1.0, anchors.voters / 40)
-        confidence = 0.45 + 0.15 * votes + 0.15 * min(1.0, count / 20) + 0.1 * (spread < 0.25) + 0.1 * (covered > 0.8)
-        if SOURCES[stream_id.family] == "perf:syscall":
-            # A step's few system calls may belong to an allocator or a thread pool: a rhythm in them proves nothing by itself.
-            confidence = min(confidence, 0.5)
+            one = self._part(window, stream_id, tokens[start:], times[start:], final)
+            if not isinstance(one, Refusal):
+                return one
+            if isinstance(best, Refusal) and one.cycles >= best.cycles and not best.reason:
+                best = one
+        return best
+
+    def _part(
+        self, window: TokenWindow, stream_id: StreamId, tokens: NDArray[np.uint32], times: NDArray[np.int64], final: bool
+    ) -> tuple[Plan, Anchors] | Refusal:
+        family = stream_id.family & 3
+        kind = SOURCES[family]
+        roles = window.roles
+        optimiser = np.isin(tokens, np.array([t for t, r in roles.items() if r == OPTIMISER], np.uint32))
+        loads = np.isin(tokens, np.array([t for t, r in roles.items() if r == LOAD], np.uint32))
+        found = nest(tokens, times, optimiser, loads, 4)
+        if not found.levels:
+            return Refusal(f"nothing recurs steadily in {len(tokens)} {kind} events")
+        if found.step < 0:
+            return Refusal(f"{found.reason} ({len(tokens)} {kind} events)")
+        level = found.levels[found.step]
+        cycles, period = len(level.ends) - 1, level.period_ns
+        anchors = level.anchors
+        exact = final and anchors.voters >= 30 and anchors.support > 0.9 and level.covered > 0.85
+        need = 3 if exact else 4 if final or level.optimiser >= 0.7 else self._settings.min_cycles_blind - 1
+        if anchors.period < _POOR or found.distinct < _POOR:
+            return Refusal(f"only a loop of {anchors.period:.0f} {kind} events recurs: too little to be a step", cycles)
+        if not found.inner and anchors.voters < max(_FEWEST_VOTERS, min(_PER_TOKEN * anchors.period, _ENOUGH_VOTERS)):
+            return Refusal(f"{anchors.voters} of some {anchors.period:.0f} {kind} events recur together: that may be chance", cycles)
+        if cycles < need:
+            return Refusal(f"{cycles} steps seen, {need} needed: run {need * period / 1e9:.1f} s or longer", cycles)
+        if period < FASTEST_NS * (1 + (family == SYSCALL)):
+            return Refusal(f"only a rhythm of {period / 1e6:.2f} ms recurs: inside of a step", cycles)
+        if level.spread > 0.6:
+            return Refusal(f"what recurs varies too much to be steps (spread {level.spread:.0%} of {period / 1e6:.1f} ms)", cycles)
+        evidence = self._evidence(found, family, final)
+        confidence = probability(evidence)
+        self.seen[confidence] = evidence
+        rank = {DEVICE: 0.3, OP: 0.2}.get(family, 0.0) + 0.1 * (stream_id.pid == stream_id.tid)
         plan = Plan(
-            mode="vote", source=SOURCES[stream_id.family], pid=stream_id.pid, tid=stream_id.tid,
-            beat=stream_id.family, period_ns=period, confidence=min(confidence, 0.95), blind=True,
-            levels=[LoopLevel("step" if row is chosen else "epoch" if row[1] > period else "micro-batch", row[2], row[1] / 1e9)
-                    for row in sorted(rows, key=lambda row: -row[1])][:6],
-            score=covered + votes + rank,
+            mode="vote", source=kind, pid=stream_id.pid, tid=stream_id.tid, beat=stream_id.family, period_ns=period,
+            confidence=confidence, blind=True, named=level.optimiser >= 0.7, tokens=anchors.period, levels=_named(found),
+            score=confidence + rank + 0.3 * (level.optimiser >= 0.7) + 0.1 * _richness(found),
         )  # fmt: skip
-        return plan, anchors
+        return plan, level.anchors
+
+    @staticmethod
+    def _evidence(found: Nest, family: int, final: bool) -> Evidence:
+        level = found.levels[found.step]
+        return Evidence(
+            cycles=len(level.ends) - 1, voters=level.anchors.voters, support=level.anchors.support, alone=level.anchors.alone, covered=level.covered,
+            spread=level.spread, optimiser=level.optimiser, rivals=found.rivals, inner=found.inner, distinct=found.distinct,
+            tokens=level.anchors.period, family=family, final=final,
+        )  # fmt: skip
+
+
+def _richness(found: Nest) -> float:
+    """How much happens in a cycle, bits: a helper's loop of four calls is steadier than any training, and says nothing."""
+    return min(float(np.log2(max(min(found.distinct, found.levels[found.step].anchors.period), 1.0))), 6.0)
+
+
+def _named(found: Nest) -> list[LoopLevel]:
+    """The nest for people, outermost first."""
+    out = []
+    for number, level in reversed(list(enumerate(found.levels))):
+        name = "step" if number == found.step else "epoch" if number > found.step else "micro-batch"
+        out.append(LoopLevel(name, len(level.ends), level.period_ns / 1e9))
+    return out[:6]
