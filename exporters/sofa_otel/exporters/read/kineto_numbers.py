@@ -9,6 +9,7 @@ import re
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 LIMIT: Final = 1 << 61
@@ -18,7 +19,10 @@ _DECIMALS: Final = 3
 _MOST: Final = 18
 _WEIGHT: Final = np.array([10**power for power in range(_MOST + 1)], np.int64)
 _NUMBER: Final = re.compile(rb'"?\s*([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,4}))?\s*"?')
-_COMMA, _DOT, _MINUS, _ZERO = 44, 46, 45, 48
+_COMMA, _DOT, _ZERO = 44, 46, 48
+_WIDEST: Final = 64
+_FEW: Final = 3
+"""Numbers of one shape from which on it pays to take them together."""
 
 
 class Times(NamedTuple):
@@ -57,56 +61,46 @@ def all_nanoseconds(text: bytes) -> Times:
     starts = np.concatenate([[0], ends[:-1] + 1])
     width = ends - starts
     if width[0] and (width == width[0]).all():
-        grid = data.reshape(len(ends), int(width[0]) + 1)
-        dots = np.flatnonzero(grid[0] == _DOT)
-        if len(dots) < 2:
-            found = _even(grid[:, :-1], int(dots[0]) if len(dots) else int(width[0]))
-            if found is not None:
-                return Times(found, np.ones(len(ends), bool))
-    return _uneven(text, data, starts, ends)
-
-
-def _even(grid: NDArray[np.uint8], dot: int) -> NDArray[np.int64] | None:
-    """Numbers of one shape (as ``ts`` mostly are); None when one of them has another."""
-    columns = [column for column in range(grid.shape[1]) if column != dot]
-    powers = [dot - column + _DECIMALS - 1 + (column > dot) for column in columns]
-    if powers[0] > _MOST or powers[-1] < 0:
-        return None
-    digits = grid[:, columns] - np.uint8(_ZERO)
-    if (digits > 9).any() or (powers[0] == _MOST and (digits[:, 0] > 1).any()):
-        return None
-    if dot < grid.shape[1] and (grid[:, dot] != _DOT).any():
-        return None
-    value = np.zeros(len(grid), np.int64)
-    for column, power in enumerate(powers):
-        value += digits[:, column] * _WEIGHT[power]
-    return value
-
-
-def _uneven(text: bytes, data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Times:
-    place = np.arange(len(data))
-    number = np.repeat(np.arange(len(ends)), ends - starts + 1)
+        # As the times of a trace mostly are.
+        value, odd = _of_one_shape(data.reshape(len(ends), -1)[:, :-1], text[: width[0]].find(b".") % (int(width[0]) + 1))
+        if not odd.any():
+            return Times(value, np.ones(len(ends), bool))
     dots = np.flatnonzero(data == _DOT)
-    dot = ends.copy()
-    dot[number[dots]] = dots
-    digit = (data - np.uint8(_ZERO)).astype(np.int64)
-    is_digit = digit <= 9
-    power = dot[number] - place + (_DECIMALS - 1) + (place > dot[number])
-    weight = _WEIGHT[np.clip(power, 0, _MOST)]
-    weight[(power < 0) | ~is_digit] = 0
-    value = np.add.reduceat(digit * weight, starts)
-    value += np.bincount(number[is_digit & (power == -1) & (digit >= 5)], minlength=len(ends))
-    minus = starts[data[starts] == _MINUS]
-    strange = ~is_digit
-    strange[minus] = strange[dots] = strange[ends] = False
-    strange |= is_digit & ((power > _MOST) | ((power == _MOST) & (digit > 1)))
-    value[number[minus]] *= -1
-    good = np.add.reduceat(is_digit, starts, dtype=np.int64) > 0
-    odd = np.bincount(number[dots], minlength=len(ends)) > 1
-    odd[number[strange]] = True
+    dot = width.copy()
+    number = np.searchsorted(ends, dots)
+    dot[number] = dots - starts[number]
+    value = np.zeros(len(ends), np.int64)
+    odd = width > 0
+    shape = np.where(width < _WIDEST, width * _WIDEST + dot, 0)
+    for one in np.flatnonzero(np.bincount(shape) >= _FEW).tolist():
+        wide, at = divmod(one, _WIDEST)
+        rows = np.flatnonzero(shape == one)
+        if wide:
+            value[rows], odd[rows] = _of_one_shape(sliding_window_view(data, wide)[starts[rows]], at)
+    good = (width > 0) & ~odd
     for row in np.flatnonzero(odd).tolist():
         exact = nanoseconds(text[starts[row] : ends[row]])
         value[row], good[row] = exact or 0, exact is not None
     good &= np.abs(value) < LIMIT
     value[~good] = 0
     return Times(value, good)
+
+
+def _of_one_shape(grid: NDArray[np.uint8], dot: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Values of digits with the dot in one place, a number a row, and which rows are something else."""
+    value = np.zeros(len(grid), np.int64)
+    odd = np.zeros(len(grid), bool)
+    for column in range(grid.shape[1]):
+        if column == dot:
+            odd |= grid[:, column] != _DOT
+            continue
+        digit = grid[:, column] - np.uint8(_ZERO)
+        odd |= digit > 9
+        power = dot - column + _DECIMALS - 1 + (column > dot)
+        if power >= _MOST:
+            odd |= digit > (1 if power == _MOST else 0)
+        if 0 <= power <= _MOST:
+            value += digit * _WEIGHT[power]
+        elif power == -1:
+            value += digit >= 5
+    return value, odd
