@@ -30,19 +30,22 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--aperiodic", type=int, default=600)
+    parser.add_argument("--save", help="keep the rows, as .npz")
     args = parser.parse_args()
     with ProcessPoolExecutor(2) as pool:
         scores: list[Score] = list(pool.map(harsh, range(args.first, args.first + args.count), [0.0] * args.count, chunksize=4))
         scores += pool.map(silent, range(args.first, args.first + args.aperiodic), [0.0] * args.aperiodic, chunksize=8)
     used = [s for s in scores if s.evidence]
     rows, right = np.array([s.evidence for s in used]), np.array([s.right for s in used], float)
-    np.savez("/tmp/calibration.npz", rows=rows, right=right, true=np.array([s.true_count for s in used]))
+    if args.save:
+        np.savez(args.save, rows=rows, right=right)
     weights = fitted(rows, right)
     p = 1 / (1 + np.exp(-rows @ weights))
     bins = np.minimum((p * 10).astype(int), 9)
     print("weights", tuple(round(float(w), 3) for w in weights))
     for b in np.unique(bins):
-        print(f"{b / 10:.1f}: {np.count_nonzero(bins == b)} streams, said {p[bins == b].mean():.2f}, right {right[bins == b].mean():.2f}")
+        mine = bins == b
+        print(f"{b / 10:.1f}: {mine.sum()} streams, said {p[mine].mean():.2f}, right {right[mine].mean():.2f}")
 
 
 if __name__ == "__main__":

@@ -138,7 +138,22 @@ def scored(what: str, batch: EventBatch, truth: Truth, threshold: float = -1.0) 
     chosen = detector._voted.seen.get(plan.confidence) if plan is not None else None
     seen = chosen.features() if chosen is not None else []
     base = autocorrelation(batch) / period if period else 0.0
-    return Score(what, last.found, last.confidence, len(mine), len(ends), ratio, f1, strict, locked, len(batch), cost, seen, base, last.source)
+    return Score(
+        what,
+        last.found,
+        last.confidence,
+        len(mine),
+        len(ends),
+        ratio,
+        f1,
+        strict,
+        locked,
+        len(batch),
+        cost,
+        seen,
+        base,
+        last.source,
+    )
 
 
 def harsh(seed: int, threshold: float = -1.0) -> Score:
@@ -146,7 +161,8 @@ def harsh(seed: int, threshold: float = -1.0) -> Score:
     spec, more = spec_of(seed)
     made = generate(spec)
     what = (
-        f"{seed} {spec.streams[0]} n{spec.iterations} acc{spec.accumulation} L{spec.layers} p{spec.period_s:.2f} j{spec.jitter:.2f} "
+        f"{seed} {spec.streams[0]} n{spec.iterations} acc{spec.accumulation} L{spec.layers} p{spec.period_s:.2f} "
+        f"j{spec.jitter:.2f} "
         f"noise{spec.noise:.2f} loss{spec.loss:.2f} var{spec.variable:.2f} val{spec.validate_every}x{spec.validation_passes} "
         f"ck{spec.checkpoint_every} thr{spec.other_threads}+{spec.aperiodic_threads} {more}"
     )
@@ -205,11 +221,16 @@ def main() -> None:
     )
     for source in ("perf:syscall", "op", "kernel"):
         some = [s for s in scores if {"perf:syscall": "syscall", "op": "cpu_op", "kernel": "gpu_kernel"}[source] in s.what]
-        print(f"   {source:13} {len(some)} F1 {np.mean([s.f1 for s in some]):.3f} off {np.mean([abs(s.ratio - 1) > 0.05 for s in some]):.1%}")
+        wrong = np.mean([abs(s.ratio - 1) > 0.05 for s in some])
+        print(f"   {source:13} {len(some)} F1 {np.mean([s.f1 for s in some]):.3f} off {wrong:.1%}")
     print(f"{len(none)} aperiodic streams of {len(KINDS)} kinds: {sum(s.found for s in none)} false detections")
     if args.save:
         with open(args.save, "wb") as out:
-            out.write(msgspec.json.encode([[s._asdict() | {"right": bool(s.right)} for s in part] for part in (scores, none)], enc_hook=float))
+            out.write(
+                msgspec.json.encode(
+                    [[s._asdict() | {"right": bool(s.right)} for s in part] for part in (scores, none)], enc_hook=float
+                )
+            )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from sofa_otel.core.batch import EventBatch
 from sofa_otel.core.kinds import Kind
 from sofa_otel.core.names import IterationKind
 from sofa_otel.core.symbols import Tables
-from sofa_otel.core.testing.truth import Truth, score_boundaries
+from sofa_otel.core.testing.truth import Truth
 from sofa_otel.exporters.collect.syscall_names import table_for
 
 STRACE = re.compile(rb"^(\d+)\s+(\d+)\.(\d{6}) (?:<\.\.\. (\w+) resumed|(\w+)\()(.*)")
@@ -67,7 +67,8 @@ def main() -> None:
         truth = Truth(start_ns=start.tolist(), end_ns=end.tolist(), kind=[IterationKind.TRAIN] * len(start))
         s = scored(path.name, batch, truth)
         print(
-            f"{path.name:18} rows {s.events:7} steps {s.true_count} count {s.count} ratio {s.ratio:.3f} F1@25 {s.f1:.2f} F1@10 {s.f1_10:.2f} "
+            f"{path.name:18} rows {s.events:7} steps {s.true_count} count {s.count} ratio {s.ratio:.3f} "
+            f"F1@10 {s.f1_10:.2f} F1@25 {s.f1:.2f} "
             f"conf {s.confidence:.2f} lock {s.locked} {s.source} {s.events / s.cost / 1e6:.2f} M/s"
         )
 

@@ -450,7 +450,13 @@ class IterationDetector:
             self._numbering.hold(cycles)
             span = held[-1].end_ns - held[0].start_ns if held else 0
             voted = plan.mode == "vote"
-            least = self._settings.hold_cycles if not voted else self._settings.hold_named if plan.named else self._settings.hold_voted
+            least = (
+                self._settings.hold_cycles
+                if not voted
+                else self._settings.hold_named
+                if plan.named
+                else self._settings.hold_voted
+            )
             if len(held) < least or (span < self._settings.hold_ns and not plan.named):
                 return
             if self._irregular(held):

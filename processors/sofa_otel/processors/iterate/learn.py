@@ -96,8 +96,17 @@ def recurring(columns: list[Hashes], fewest: int = 4) -> Keys:
             found.append(_steady(column, fewest))
     if not found:
         return _NONE
-    columns_of = [np.concatenate(parts) for parts in zip(*(keys[:4] for keys in found), strict=True)]
-    return Keys(*columns_of, np.sum([keys.chance for keys in found if len(keys.chance) > 1] or [np.zeros(1)], axis=0), n)
+    chance = np.zeros(len(_CHANCE))
+    for keys in found:
+        chance[: len(keys.chance)] += keys.chance
+    return Keys(
+        np.concatenate([keys.hash for keys in found]),
+        np.concatenate([keys.times for keys in found]),
+        np.concatenate([keys.gap for keys in found]),
+        np.concatenate([keys.steady for keys in found]),
+        chance,
+        n,
+    )
 
 
 def grouped(column: Hashes, fewest: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Places]:
@@ -201,4 +210,3 @@ def places_of(columns: list[Hashes], hashes: Hashes) -> tuple[Places, NDArray[np
     places, anchors = np.concatenate(where), np.concatenate(which)
     order = np.argsort(places, kind="stable")
     return places[order], anchors[order]
-

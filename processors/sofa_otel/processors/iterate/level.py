@@ -106,10 +106,10 @@ def nest(
         if chosen.step < 0 or chosen.levels[chosen.step].optimiser >= 0.7:
             break
         inner = chosen.levels[chosen.step]
-        candidate = around(columns, inner.places)
-        if candidate is None or any(abs(level.anchors.period / candidate.period - 1) < 0.06 for level in chosen.levels):
+        outer = around(columns, inner.places)
+        if outer is None or any(abs(level.anchors.period / outer.period - 1) < 0.06 for level in chosen.levels):
             break
-        fit = anchored(columns, candidate)
+        fit = anchored(columns, outer)
         if fit is None or len(fit[1]) < fewest:
             break
         more = [*chosen.levels, _measured(columns, times, *fit, optimiser, loads)]
@@ -143,7 +143,10 @@ def choose(levels: list[VotedLevel], distinct: int) -> Nest:
         return Nest(levels, -1, 0, 0, distinct, f"what recurs fills {best:.0%} of the time")
     mine = levels[step]
     rivals = sum(
-        level is not mine and level.anchors.voters >= enough and level.covered > 0.7 * mine.covered and not _is_part(level, [mine])
+        level is not mine
+        and level.anchors.voters >= enough
+        and level.covered > 0.7 * mine.covered
+        and not _is_part(level, [mine])
         for level in levels
     )
     return Nest(levels, step, inner, rivals, distinct)
@@ -151,10 +154,10 @@ def choose(levels: list[VotedLevel], distinct: int) -> Nest:
 
 def _is_part(level: VotedLevel, outer: list[VotedLevel]) -> bool:
     """Whether cycles of ``level`` leave much of an outer level's time open: then it is a loop inside of a phase of a step."""
-    for around in outer:
-        if around.covered < 0.5 or around.period_ns < 1.5 * level.period_ns:
+    for frame in outer:
+        if frame.covered < 0.5 or frame.period_ns < 1.5 * level.period_ns:
             continue
-        low, high = int(around.ends[0]), int(around.ends[-1])
+        low, high = int(frame.ends[0]), int(frame.ends[-1])
         within = level.ends[(level.ends >= low) & (level.ends <= high)]
         if _filled(within, level.period_ns) < _FILLS * (high - low):
             return True

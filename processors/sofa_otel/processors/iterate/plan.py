@@ -55,7 +55,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     levels: list[LoopLevel] = []
     score: float = 0.0
 
-
     def other_level(self, plan: Plan) -> float:
         """Ratio of the periods of two votes: in tokens on the same stream (a warm-up changes times, not what happens)."""
         if (self.pid, self.tid, self.beat) == (plan.pid, plan.tid, plan.beat) and self.tokens and plan.tokens:

@@ -18,6 +18,7 @@ from sofa_otel.processors.iterate.tokens import DEVICE, LOAD, OP, OPTIMISER, SOU
 
 _FEWEST_TOKENS: Final = 64
 _POOR: Final = 7
+_REMEMBERED: Final = 64
 _FEWEST_VOTERS: Final = 6
 _ENOUGH_VOTERS: Final = 40
 _PER_TOKEN: Final = 0.04
@@ -82,8 +83,7 @@ class VotedChooser:
                 found.append(one)
         if not found:
             return refused
-        best = max(found, key=lambda pair: pair[0].score)
-        return best
+        return max(found, key=lambda pair: pair[0].score)
 
     def _stream(
         self, window: TokenWindow, stream_id: StreamId, stream: Stream, now: int, final: bool
@@ -127,15 +127,21 @@ class VotedChooser:
         if anchors.period < _POOR or found.distinct < _POOR:
             return Refusal(f"only a loop of {anchors.period:.0f} {kind} events recurs: too little to be a step", cycles)
         if not found.inner and anchors.voters < max(_FEWEST_VOTERS, min(_PER_TOKEN * anchors.period, _ENOUGH_VOTERS)):
-            return Refusal(f"{anchors.voters} of some {anchors.period:.0f} {kind} events recur together: that may be chance", cycles)
+            return Refusal(
+                f"{anchors.voters} of some {anchors.period:.0f} {kind} events recur together: that may be chance", cycles
+            )
         if cycles < need:
             return Refusal(f"{cycles} steps seen, {need} needed: run {need * period / 1e9:.1f} s or longer", cycles)
         if period < FASTEST_NS * (1 + (family == SYSCALL)):
             return Refusal(f"only a rhythm of {period / 1e6:.2f} ms recurs: inside of a step", cycles)
         if level.spread > 0.6:
-            return Refusal(f"what recurs varies too much to be steps (spread {level.spread:.0%} of {period / 1e6:.1f} ms)", cycles)
+            return Refusal(
+                f"what recurs varies too much to be steps (spread {level.spread:.0%} of {period / 1e6:.1f} ms)", cycles
+            )
         evidence = self._evidence(found, family, final)
         confidence = probability(evidence)
+        if len(self.seen) > _REMEMBERED:
+            self.seen.clear()
         self.seen[confidence] = evidence
         rank = {DEVICE: 0.3, OP: 0.2}.get(family, 0.0) + 0.1 * (stream_id.pid == stream_id.tid)
         plan = Plan(
@@ -148,11 +154,22 @@ class VotedChooser:
     @staticmethod
     def _evidence(found: Nest, family: int, final: bool) -> Evidence:
         level = found.levels[found.step]
+        anchors = level.anchors
         return Evidence(
-            cycles=len(level.ends) - 1, voters=level.anchors.voters, support=level.anchors.support, alone=level.anchors.alone, covered=level.covered,
-            spread=level.spread, optimiser=level.optimiser, rivals=found.rivals, inner=found.inner, distinct=found.distinct,
-            tokens=level.anchors.period, family=family, final=final,
-        )  # fmt: skip
+            cycles=len(level.ends) - 1,
+            voters=anchors.voters,
+            support=anchors.support,
+            alone=anchors.alone,
+            covered=level.covered,
+            spread=level.spread,
+            optimiser=level.optimiser,
+            rivals=found.rivals,
+            inner=found.inner,
+            distinct=found.distinct,
+            tokens=anchors.period,
+            family=family,
+            final=final,
+        )
 
 
 def _richness(found: Nest) -> float:
