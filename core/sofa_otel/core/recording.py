@@ -22,8 +22,9 @@ from sofa_otel.core.series import ResourceBatch, Series, SeriesTable
 from sofa_otel.core.symbols import Tables
 
 MAGIC: Final = b"SOFAREC1"
-_FRAME: Final = struct.Struct("<cI")
-_LARGEST: Final = 64 << 20
+FRAME: Final = struct.Struct("<cI")
+"""Before each payload: ``E`` (a batch of events) or ``R`` (resource points), and its length."""
+LARGEST: Final = 64 << 20
 
 
 class _Points(msgspec.Struct, frozen=True, array_like=True):
@@ -66,7 +67,7 @@ class RecordingWriter:
         self._file.close()
 
     def _frame(self, kind: bytes, payload: bytes) -> None:
-        self._file.write(_FRAME.pack(kind, len(payload)) + payload)
+        self._file.write(FRAME.pack(kind, len(payload)) + payload)
 
 
 def read_recording(path: Path, tables: Tables, series: SeriesTable) -> Iterator[EventBatch | ResourceBatch]:
@@ -84,21 +85,33 @@ def read_recording(path: Path, tables: Tables, series: SeriesTable) -> Iterator[
             raise InputError(f"{path.name}, byte 0: not a recording", "give a file made with `sofa run --record`")
         while True:
             at = file.tell()
-            head = file.read(_FRAME.size)
-            if len(head) < _FRAME.size:
+            head = file.read(FRAME.size)
+            if len(head) < FRAME.size:
                 return
-            kind, length = _FRAME.unpack(head)
-            if length > _LARGEST or kind not in (b"E", b"R"):
+            kind, length = FRAME.unpack(head)
+            if length > LARGEST or kind not in (b"E", b"R"):
                 raise InputError(f"{path.name}, byte {at}: damaged frame", "record again; what stands before it is whole")
             payload = file.read(length)
             if len(payload) < length:
                 return
-            yield decode_batch(payload, tables) if kind == b"E" else _points(path, at, payload, series)
+            yield decode_batch(payload, tables) if kind == b"E" else decode_points(payload, series, f"{path.name}, byte {at}")
 
 
-def _points(path: Path, at: int, payload: bytes, table: SeriesTable) -> ResourceBatch:
+def decode_points(payload: bytes, table: SeriesTable, where: str) -> ResourceBatch:
+    """The points of a payload.
+
+    Args:
+        payload: As it stands in the file.
+        table: Table of the batch.
+        where: File and byte, for messages.
+
+    Raises:
+        InputError: It is damaged.
+    """
     try:
-        data = zstandard.ZstdDecompressor().decompress(payload, max_output_size=_LARGEST)
+        if zstandard.frame_content_size(payload) > LARGEST:
+            raise ValueError(f"claims more than {LARGEST} bytes")
+        data = zstandard.ZstdDecompressor().decompress(payload, max_output_size=LARGEST)
         points = msgspec.msgpack.decode(data, type=_Points)
         ids = np.array([table.intern_series(one) for one in points.series] or [0], np.uint32)
         row = np.frombuffer(points.row, np.uint32)
@@ -106,4 +119,4 @@ def _points(path: Path, at: int, payload: bytes, table: SeriesTable) -> Resource
             points.header, table, np.frombuffer(points.time_ns, np.int64), ids[row], np.frombuffer(points.value, np.float64)
         )
     except (zstandard.ZstdError, msgspec.DecodeError, ValueError, IndexError) as error:
-        raise InputError(f"{path.name}, byte {at}: damaged points: {error}", "record again") from error
+        raise InputError(f"{where}: damaged points: {error}", "record again") from error
