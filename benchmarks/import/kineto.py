@@ -4,8 +4,8 @@
 
 TRACE (by default a small public one) is repeated until it has N MB, each time later by its own length: once as it stands, with
 PyTorch's white space, and once without any. Each reading runs in a process of its own; CPU seconds a GB, peak RSS, and the peak
-of a process that only imports the code. ``--hta`` names an interpreter that has the package HolisticTraceAnalysis (its JSON parser,
-which is a part of what it does to open a trace, is measured).
+of a process that only imports the code. ``--hta`` names an interpreter that has the package HolisticTraceAnalysis (measured
+is its JSON parser, a part of what it does to open a trace).
 """
 
 from __future__ import annotations
