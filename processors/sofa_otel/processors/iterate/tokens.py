@@ -146,7 +146,8 @@ class TokenWindow:
         numbers = np.array([self._token(int(value)) for value in values], np.int64)[inverse]
         good = numbers >= 0
         rows, numbers = rows[good], numbers[good]
-        stream_of = (batch.pid[rows].astype(np.uint64) << np.uint64(34)) | (batch.tid[rows].astype(np.uint64) << np.uint64(2))
+        pid = batch.pid[rows].astype(np.uint64) & np.uint64(0x3FFFFFFF)  # negative ones occur in traces
+        stream_of = (pid << np.uint64(34)) | (batch.tid[rows].astype(np.uint64) << np.uint64(2))
         stream_of |= family[rows].astype(np.uint64)
         ends = batch.end_ns
         for key in np.unique(stream_of).tolist():
