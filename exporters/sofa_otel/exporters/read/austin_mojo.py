@@ -23,6 +23,7 @@ _NEWEST: Final = 4
 _UNKNOWN_STRING: Final = 1
 _LONGEST: Final = 1 << 16
 _CHUNK: Final = 1 << 18
+_DEEPEST: Final = 4096
 
 
 class _Short(Exception):
@@ -111,7 +112,7 @@ class _Reader:
 
     def _begin(self, pid: int, tid: int) -> None:
         self._thread = pid, tid
-        self._path, self._time, self._memory = NO_PATH, -1, 0
+        self._path, self._depth, self._time, self._memory = NO_PATH, 0, -1, 0
         self._idle = self._collecting = self._in_task = self._measured = False
 
     def complete(self) -> None:
@@ -215,7 +216,8 @@ class _Reader:
 
     def _push(self, symbol: int) -> None:
         # The stacks of suspended tasks stand behind their thread's own, and are not what it was doing.
-        if self._thread is not None and not self._in_task:
+        if self._thread is not None and not self._in_task and self._depth < _DEEPEST:
+            self._depth += 1
             self._path = self._tables.paths.intern(self._path, symbol)
 
 

@@ -21,6 +21,9 @@ _NEXT: Final = {
 }
 _NEXT_PLAIN: Final = re.compile(r",[ \t\r\n]*(?=[-\d\"])")
 _AHEAD: Final = (1 << 12, 1 << 16, 1 << 20)
+_BORDER: Final = 16
+"""An error this close to the end of a piece may only mean that it ends there."""
+
 _DEEPEST: Final = 64
 _DECODER: Final = json.JSONDecoder()
 
@@ -136,15 +139,20 @@ class JsonStream:
         for ahead in _AHEAD:
             while len(self._text) - self._at < ahead and self._more():
                 pass
+            # A piece of its own: an error counts the lines of all the text in front of it.
+            piece = self._text[self._at : self._at + ahead]
+            whole = self._ended and len(self._text) - self._at <= ahead
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
-            except (ValueError, RecursionError):
-                if self._ended:
+                value, end = _DECODER.raw_decode(piece)
+            except json.JSONDecodeError as error:
+                if whole or (error.pos < len(piece) - _BORDER and not error.msg.startswith("Unterminated")):
                     break
                 continue
-            if end == len(self._text) and not self._ended:
+            except (ValueError, RecursionError):
+                break
+            if end == len(piece) and not whole:
                 continue  # a number may go on
-            self._at = end
+            self._at += end
             return value
         raise BrokenJson
 

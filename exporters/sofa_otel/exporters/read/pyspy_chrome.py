@@ -46,12 +46,12 @@ class _Run(NamedTuple):
 
 
 class _Stack:
-    """What is open under one ``pthread_t``: name and symbol of each frame, 0 for those that only say whose stack it is."""
+    """What is open under one ``pthread_t``: name, symbol (0 where it only says whose stack it is) and path of each frame."""
 
     __slots__ = ("frames", "last", "pid", "since")
 
     def __init__(self) -> None:
-        self.frames: list[tuple[str, int]] = []
+        self.frames: list[tuple[str, int, int]] = []
         self.since = -1
         self.pid = 0
         self.last: _Run | None = None
@@ -134,7 +134,9 @@ class _Reader:
         stack.since, stack.pid = when, pid
         self.events += 1
         if phase == "B":
-            stack.frames.append((name, self._symbol(name, place if isinstance(place, dict) else {})))
+            symbol = self._symbol(name, place if isinstance(place, dict) else {})
+            path = stack.frames[-1][2] if stack.frames else NO_PATH
+            stack.frames.append((name, symbol, self._sink.tables.paths.intern(path, symbol) if symbol else path))
             if len(stack.frames) < _DEEPEST:
                 return True
             stack.frames.clear()
@@ -158,15 +160,12 @@ class _Reader:
         return symbol
 
     def _run(self, stack: _Stack, tid: int, start: int, end: int) -> None:
-        owner, _ = owner_of([name for name, symbol in stack.frames if not symbol])
-        path = NO_PATH
-        root = ""
-        for name, symbol in stack.frames:
-            if symbol:
-                root = root or name
-                path = self._sink.tables.paths.intern(path, symbol)
+        path = stack.frames[-1][2]
         if path == NO_PATH:
             return
+        first = next(index for index, (_, symbol, _) in enumerate(stack.frames) if symbol)
+        owner, _ = owner_of([name for name, _, _ in stack.frames[:first]])
+        root = stack.frames[first][0]
         pid = owner.pid or stack.pid
         if not owner.tid and not root.endswith(_THREAD_ROOT) and self._main.setdefault(pid, tid) == tid:
             tid = pid
