@@ -77,16 +77,21 @@ def _walk(size: memoryview, here: int, stop: int, known: NDArray[np.bool_] | Non
 
 def plausible(words: NDArray[np.uint64], size: NDArray[np.uint16]) -> int:
     """The first word after the first from which a chain of records runs; -1 when there is none."""
-    kind = words.astype(np.uint32)
-    good = (size >= 8) & (size & 7 == 0) & (kind > 0) & ((kind <= _LAST_KERNEL) | ((kind >= ATTR) & (kind <= _LAST)))
-    misc = (words >> np.uint64(32)).astype(np.uint16)
-    good &= (misc & 7) < 6
-    good[:1] = False
-    first = here = np.flatnonzero(good)
-    step = (size >> 3).astype(np.int64)
+    kind = words.view(np.uint32)[::2]
+    likely = np.flatnonzero((kind > 0) & (kind <= _LAST))
+    if not len(likely):
+        return -1
+    head, length = words[likely], size[likely]
+    kinds, misc = kind[likely], (head >> np.uint64(32)).astype(np.uint16)
+    fits = (length >= 8) & (length & 7 == 0) & ((kinds <= _LAST_KERNEL) | (kinds >= ATTR)) & (misc & 7 < 6)
+    here = likely[fits]
+    good = np.zeros(len(words), bool)
+    good[here] = True
+    here = here[here > 0]
+    first = here
     found = len(words)
     for hop in range(1, LONGEST_CHAIN):
-        here = here + step[here]
+        here = here + (size[here] >> 3)
         inside = here < len(words)
         if hop > 1 and not inside.all():
             found = min(found, int(first[~inside][0]))  # the chain leaves what can be seen, and was good so far

@@ -39,6 +39,8 @@ class Losses:
             out.append(f"byte {scanner.position}: it is cut off")
         if scanner.skipped:
             out.append(f"byte {scanner.first_skipped}: {scanner.skipped} bytes are no records and were left out")
+        if scanner.skipped_inside:
+            out.append(f"{scanner.skipped_inside} bytes of compressed records are no records and were left out")
         if scanner.broken:
             out.append(f"byte {scanner.first_broken}: {scanner.broken} compressed records cannot be read and were left out")
         if self.damaged:

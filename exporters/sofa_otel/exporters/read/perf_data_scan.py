@@ -111,6 +111,11 @@ class Scanner:
         self._rest = data[here:]
 
     @property
+    def skipped_inside(self) -> int:
+        """Bytes of the compressed records' contents that were no records."""
+        return self._inner.skipped if self._inner is not None else 0
+
+    @property
     def left(self) -> int:
         """Bytes at the end that are no whole record."""
         return len(self._rest)
