@@ -528,8 +528,9 @@ class IterationDetector:
         rough = self._rough(self._tracker.plan, middle, spread) if self._tracker is not None else ""
         # A loop that is seen exactly may well have steps of varying length; guessed boundaries may not.
         exact = self._tracker is not None and self._tracker.plan.mode not in ("wrap", "vote")
+        voted = self._tracker is not None and self._tracker.plan.mode == "vote"
         named = self._tracker is not None and self._tracker.plan.named
-        most = 0.8 if named else 0.6 if exact and len(spans) >= 20 else 0.45
+        most = 0.8 if named else 0.75 if voted else 0.6 if exact and len(spans) >= 20 else 0.45
         if len(spans) and spread <= most and not rough.startswith("too short") and not (rough and spread > 0.35):
             return False
         reason = f"{len(spans)} cycles of {middle / 1e6:.1f} ms vary too much to be steps (spread {spread:.0%})"

@@ -178,6 +178,21 @@ def candidates(keys: Keys, most: int = _LEVELS) -> list[Candidate]:
     return found
 
 
+def rare_repeats(columns: list[Hashes], over: float) -> int:
+    """How many long k-grams occur two or three times at one common distance above ``over`` tokens: an outer loop of which the
+    stream holds too few turns to follow it."""
+    gaps: list[NDArray[np.int64]] = []
+    for column in columns[-2:]:
+        edge, counts, place = grouped(column, 2, 3)
+        gaps += [place[edge + 1] - place[edge], place[edge[counts == 3] + 2] - place[edge[counts == 3] + 1]] if len(edge) else []
+    found = np.concatenate(gaps) if gaps else np.empty(0, np.int64)
+    found = found[found > over]
+    if not len(found):
+        return 0
+    height = np.bincount(np.rint(np.log2(found) * _OCTAVE).astype(np.int64))
+    return int(np.convolve(height, [1, 1, 1], "same").max())
+
+
 def _expected(keys: Keys, bins: int) -> NDArray[np.float64]:
     """Voters that chance alone would bring to each distance."""
     out = np.zeros(bins)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from sofa_otel.processors.iterate.anchors import Anchors, Floats, anchored, boundaries, cycle_fractions, moved, times_at
 from sofa_otel.processors.iterate.anomaly import local_spread
 from sofa_otel.processors.iterate.groups import around
-from sofa_otel.processors.iterate.learn import Hashes, candidates, gram_hashes, places_of, recurring
+from sofa_otel.processors.iterate.learn import Hashes, candidates, gram_hashes, places_of, rare_repeats, recurring
 
 _LONG: Final = 2.5
 _FILLS: Final = 0.7
+_FULL: Final = 0.85
 _LEAST: Final = 0.5
 _LEAST_NAMED: Final = 0.3
 _BASE_VOTERS: Final = 0.15
@@ -114,6 +115,11 @@ def nest(
             break
         more = [*chosen.levels, _measured(columns, times, *fit, optimiser, loads)]
         chosen = choose(_weighed(_distinct(sorted(more, key=lambda level: level.period_ns)), times), distinct)
+    if chosen.step >= 0:
+        step = chosen.levels[chosen.step]
+        loose = step.covered < _FULL and step.optimiser < 0.7
+        if loose and rare_repeats(columns, 3 * step.anchors.period) >= 0.3 * step.anchors.voters:
+            return chosen._replace(step=-1, reason="too few turns of the loop around the one that recurs")
     return chosen
 
 

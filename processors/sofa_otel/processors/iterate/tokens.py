@@ -34,6 +34,9 @@ _OPTIMISER: Final = re.compile(
 )  # fmt: skip
 _NOT_OPTIMISER: Final = re.compile(r"optimized|optimal", re.I)
 _LOAD: Final = re.compile(r"HtoD|HostToDevice|Host -> Device|dataloader|data_loader|load_batch|iterator.*next", re.I)
+_LOOKUPS: Final = frozenset(
+    {"stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink", "readlinkat", "getdents64"}
+)
 _NUMBERED_MARK: Final = re.compile(r"^(ProfilerStep|iteration|step|iter)[ _]?#\s*\d+$", re.I)
 _ARGUMENTS: Final = re.compile(r"<.*>|\(.*\)|#\s*\d+$|0x[0-9a-f]+")
 
@@ -166,6 +169,11 @@ class TokenWindow:
         if only is not None and self.only != only:
             self.streams = {only: self.streams.get(only, Stream())}
         self.only = only
+
+    def lookups(self, tokens: NDArray[np.uint32]) -> float:
+        """Share of the tokens that look a path up (system calls only)."""
+        asked = [token for token, name in self._names.items() if name in _LOOKUPS]
+        return float(np.mean(np.isin(tokens, np.array(asked, np.uint32)))) if asked and len(tokens) else 0.0
 
     def used(self, pid: int, tid: int) -> list[str]:
         """Names of a thread's system calls."""

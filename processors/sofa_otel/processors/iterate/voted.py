@@ -18,6 +18,8 @@ from sofa_otel.processors.iterate.tokens import DEVICE, LOAD, OP, OPTIMISER, SOU
 
 _FEWEST_TOKENS: Final = 64
 _POOR: Final = 7
+_LOADING: Final = 0.25
+_ERRATIC: Final = 0.75
 _REMEMBERED: Final = 64
 _FEWEST_VOTERS: Final = 6
 _ENOUGH_VOTERS: Final = 40
@@ -90,19 +92,20 @@ class VotedChooser:
     ) -> tuple[Plan, Anchors] | Refusal:
         tokens, times = stream.arrays()
         tokens, times = tokens[-MOST_TOKENS:], times[-MOST_TOKENS:]
-        # A program's start makes more calls than minutes of its training: where all of it says nothing, look at the last part.
-        half = int(np.searchsorted(times, times[-1] - (times[-1] - times[0]) // 2))
-        starts = [0, half]
+        starts = [0]
         if stream_id.family == SYSCALL:
-            starts.append(int(np.searchsorted(times, now - _RECENT_NS)))
-        best: tuple[Plan, Anchors] | Refusal = Refusal("")
+            # A program's start makes more calls than minutes of its training: where all of it says nothing, the last part may.
+            # Not so for ops and kernels: a part of few steps is one phase of one step, and full of layers.
+            span = int(times[-1] - times[0])
+            starts += np.searchsorted(times, [times[-1] - span // 2, times[-1] - span // 4, now - _RECENT_NS]).tolist()
+        best = Refusal("")
         for start in dict.fromkeys(starts):
             if len(tokens) - start < _FEWEST_TOKENS:
                 continue
             one = self._part(window, stream_id, tokens[start:], times[start:], final)
             if not isinstance(one, Refusal):
                 return one
-            if isinstance(best, Refusal) and one.cycles >= best.cycles and not best.reason:
+            if not best.reason:
                 best = one
         return best
 
@@ -124,6 +127,8 @@ class VotedChooser:
         anchors = level.anchors
         exact = final and anchors.voters >= 30 and anchors.support > 0.9 and level.covered > 0.85
         need = 3 if exact else 4 if final or level.optimiser >= 0.7 else self._settings.min_cycles_blind - 1
+        if family == SYSCALL and window.lookups(tokens[int(level.places[0]) : int(level.places[-1])]) > _LOADING:
+            return Refusal(f"{cycles} turns of a loop that looks paths up: modules or files are loaded", cycles)
         if anchors.period < _POOR or found.distinct < _POOR:
             return Refusal(f"only a loop of {anchors.period:.0f} {kind} events recurs: too little to be a step", cycles)
         if not found.inner and anchors.voters < max(_FEWEST_VOTERS, min(_PER_TOKEN * anchors.period, _ENOUGH_VOTERS)):
@@ -134,7 +139,7 @@ class VotedChooser:
             return Refusal(f"{cycles} steps seen, {need} needed: run {need * period / 1e9:.1f} s or longer", cycles)
         if period < FASTEST_NS * (1 + (family == SYSCALL)):
             return Refusal(f"only a rhythm of {period / 1e6:.2f} ms recurs: inside of a step", cycles)
-        if level.spread > 0.6:
+        if level.spread > _ERRATIC:
             return Refusal(
                 f"what recurs varies too much to be steps (spread {level.spread:.0%} of {period / 1e6:.1f} ms)", cycles
             )
