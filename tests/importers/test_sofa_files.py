@@ -127,13 +127,17 @@ def test_tables_without_times_begin_at_the_time_file(tmp_path: Path) -> None:
     assert "sofa_time.txt" in found.warnings[0]
 
 
-def test_old_gpu_trace_gives_kernels_and_copies() -> None:
-    found = read(SofaImporter(), SOFA / "gputrace.csv.gz")
+def test_old_gpu_trace_gives_kernels_and_copies(tmp_path: Path) -> None:
+    data = (SOFA / "gputrace.csv.gz").read_bytes()
+    beside = read(SofaImporter(), SOFA / "gputrace.csv.gz").rows  # … of sofa_time.txt
+    (tmp_path / "gputrace.csv.gz").write_bytes(data)
+    found = read(SofaImporter(), tmp_path / "gputrace.csv.gz")
     rows = found.rows
-    text = gzip.decompress((SOFA / "gputrace.csv.gz").read_bytes()).decode()
+    text = gzip.decompress(data).decode()
     table = [[int(field) for field in line.split(",")] for line in text.splitlines() if not line.startswith("time")]
     assert len(rows) == len(table)
-    assert rows.header.clock == "own"
+    assert (rows.header.clock, beside.header.clock) == ("own", "unix")
+    assert ((beside.start_ns - rows.start_ns) == 1558851477_069053888).all()
     kernels, copies = [row for row in table if row[3] == -1], [row for row in table if row[3] != -1]
     assert sorted(rows.start_ns[rows.kind == Kind.GPU_KERNEL]) == sorted(row[0] * 10**6 for row in kernels)
     assert rows.duration_ns.sum() == sum(row[2] for row in table) * 10**6
@@ -190,6 +194,10 @@ def test_traces_of_thirteen_columns(tmp_path: Path) -> None:
     relative = read_text(tmp_path, TRACE.replace("15489038", ""), "relative.csv")
     assert relative.rows.header.clock == "own"
     assert int(relative.rows.start_ns[0]) == 52_071722000
+    (tmp_path / "sofa_time.txt").write_text("1548903800.0\n")
+    relative = read_text(tmp_path, TRACE.replace("15489038", ""), "relative.csv")
+    assert relative.rows.header.clock == "unix"
+    assert int(relative.rows.start_ns[0]) == 1548903852_071722000
 
 
 def test_damaged_lines_are_counted_and_named(tmp_path: Path) -> None:

@@ -41,17 +41,18 @@ class Traces:
     Args:
         source: The file.
         sink: Where events go.
+        base_ns: What ``sofa_time.txt`` says, 0 when it is not there: where times count from that are not UNIX times.
 
     Attributes:
         rows: Events delivered. bad: damaged lines, the first of them ``first_bad``. summaries: lines that say what counters did,
             which the counters' own files say better. others: lines of a kind that is no event here.
     """
 
-    def __init__(self, source: ByteSource, sink: ImportSink) -> None:
-        self._source, self._sink, self._tables = source, sink, sink.tables
+    def __init__(self, source: ByteSource, sink: ImportSink, base_ns: int = 0) -> None:
+        self._source, self._sink, self._tables, self._base = source, sink, sink.tables, base_ns
         self._columns: list[list[int]] = [[] for _ in _ROW]
         self._symbols: dict[str, tuple[int, int]] = {}
-        self._clock = ""
+        self._clock, self._shift = "", 0
         self._seq = 0
         self.rows = self.bad = self.first_bad = self.summaries = self.others = 0
 
@@ -91,9 +92,10 @@ class Traces:
 
     def _add(self, start: int, duration: int, kind: Kind, name: tuple[int, int], subkind: int = 0, **rest: int) -> None:
         if not self._clock:
-            self._clock = "unix" if start >= _EPOCH else "own"
+            absolute = start >= _EPOCH
+            self._clock, self._shift = ("unix" if absolute or self._base else "own"), (0 if absolute else self._base)
         row: dict[str, Any] = {
-            "start_ns": start, "duration_ns": max(duration, 0), "kind": kind, "subkind": subkind, "name": name[0],
+            "start_ns": start + self._shift, "duration_ns": max(duration, 0), "kind": kind, "subkind": subkind, "name": name[0],
             "path": name[1], "device": -1,
         } | rest  # fmt: skip
         for key, column in zip(_ROW, self._columns, strict=True):
@@ -156,7 +158,6 @@ class Traces:
         duration = nanoseconds(fields[places["duration(ms)"]], _MILLISECOND)
         event, copy = whole_number(fields[places["event"]], -1), int(fields[places["copyKind"]])
         stream, moved = whole_number(fields[places["streamId"]]) & 0xFFFFFFFF, max(whole_number(fields[places["data_B"]]), 0)
-        self._clock = "own"
         if copy in _COPIES:
             subkind, way = _COPIES[copy]
             symbol, device = self._symbol(f"Memcpy {way}", "copy"), event if 0 <= event < 1 << 15 else -1

@@ -96,7 +96,7 @@ def _recording(source: ByteSource, sink: ImportSink) -> None:
 
 
 def _traces(source: ByteSource, sink: ImportSink) -> None:
-    traces = Traces(source, sink)
+    traces = Traces(source, sink, _base(source))
     old = source.head(len(OLD_COLUMNS)) == OLD_COLUMNS.encode()
     traces.read()
     if traces.bad and not traces.rows + traces.summaries + traces.others:
