@@ -23,6 +23,7 @@ _LOWER: Final = 0.4
 _DUE: Final = 5
 _FEW: Final = 8
 _TRIED: Final = 192
+_LEAST_TRIED: Final = 24
 _KERNEL: Final = np.array([1.0, 2.0, 3.0, 2.0, 1.0])
 
 Floats = NDArray[np.float64]
@@ -125,7 +126,8 @@ def times_at(places: Floats, base: int, times: NDArray[np.int64]) -> NDArray[np.
 
 def anchored(columns: list[Hashes], candidate: Candidate) -> tuple[Anchors, Floats] | None:
     """Anchors of a candidate and its boundaries (token positions); None when the keys do not agree on an order."""
-    tried = candidate.hashes[:_TRIED]
+    per_cycle = len(columns[0]) / max(candidate.cycles, 1.0)
+    tried = candidate.hashes[: int(np.clip(per_cycle, _LEAST_TRIED, _TRIED))]  # no more votes than there are tokens
     hashes = np.sort(tried)
     places, which = places_of(columns, hashes)
     if len(places) < 6:

@@ -288,7 +288,7 @@ class IterationDetector:
             return sampled
         refused = sampled if sampled.cycles > exact.cycles else exact
         voting = self._tracker is None or self._tracker.plan.mode == "vote"
-        if voting and self._window.streams and self._voted.due(self._window, now):
+        if voting and self._window.streams and self._voted.due(self._window, now, followed=self._tracker is not None):
             voted = self._voted.choose(self._window, now)
             if not isinstance(voted, Refusal):
                 plan, self._anchors = voted

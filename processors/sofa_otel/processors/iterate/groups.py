@@ -67,24 +67,39 @@ def around(columns: list[Hashes], centres: Floats) -> Candidate | None:
 def _turns(
     group: NDArray[np.int64], gap: NDArray[np.int64], count: int, cycles: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(turns of each group or 0, distances that agree with it)."""
+    """(turns of each group or 0, distances that agree with it); ``group`` is sorted."""
     steps = np.bincount(group, minlength=count)
     best, consistent = np.zeros(count, np.int64), np.zeros(count)
-    for turns in (*range(_MOST_TURNS + 1, _MOST_EXACT + 1), *range(_MOST_TURNS, 1, -1)):
-        if turns * 3 > cycles:
-            continue
-        if turns > _MOST_TURNS:
-            fits = gap == turns
-            if not fits.any():
-                continue
-        else:
-            fits = gap % turns == 0
-        hits = np.bincount(group[fits], minlength=count)
+    many = _exact(group, gap, steps)
+    hits = np.bincount(group[gap == many[group]], minlength=count)
+    good = (many > _MOST_TURNS) & (many <= _MOST_EXACT) & (3 * many <= cycles)
+    good &= (hits >= 3) & (hits >= _SHARE * steps) & (steps * many >= 0.25 * cycles)
+    best[good], consistent[good] = many[good], hits[good]
+    divides = _DIVIDES[np.minimum(gap, len(_DIVIDES) - 1)]
+    for turns in range(min(_MOST_TURNS, cycles // 3), 1, -1):
+        hits = np.bincount(group[(divides >> np.uint32(turns)) & np.uint32(1) == 1], minlength=count)
         chance = 1.0 / turns
         sure = hits - steps * chance >= _SURE * np.sqrt(steps * chance * (1 - chance))
         good = (best == 0) & (hits >= 3) & (hits >= _SHARE * steps) & sure & (steps * turns >= 0.25 * cycles)
         best[good], consistent[good] = turns, hits[good]
     return best, consistent
+
+
+def _exact(group: NDArray[np.int64], gap: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Median distance of each group, 0 where there is none."""
+    ordered = (group << 21) | np.minimum(gap, (1 << 21) - 1)
+    ordered.sort()
+    first = np.concatenate([[0], np.cumsum(steps)[:-1]])
+    out = np.zeros(len(steps), np.int64)
+    some = steps > 0
+    out[some] = ordered[first[some] + (steps[some] - 1) // 2] & ((1 << 21) - 1)
+    return out
+
+
+# For each distance up to 4,096 the bits of the numbers that divide it; 0 for anything longer.
+_DIVIDES: Final = np.zeros(4097, np.uint32)
+for _turn in range(2, _MOST_TURNS + 1):
+    _DIVIDES[_turn:4096:_turn] |= np.uint32(1 << _turn)
 
 
 def _span(centres: Floats, turns: int) -> float:

@@ -25,6 +25,7 @@ _FEWEST_VOTERS: Final = 6
 _ENOUGH_VOTERS: Final = 40
 _PER_TOKEN: Final = 0.04
 _GROWTH: Final = 1.4
+_GROWTH_FOLLOWED: Final = 1.8
 _EVERY_NS: Final = 1_000_000_000
 _LATER: Final = 0.25
 _RECENT_NS: Final = 8_000_000_000
@@ -54,11 +55,12 @@ class VotedChooser:
         self._looked_ns, self._first_ns = state[0], state[1]
         self._learned = {StreamId(*i): n for i, n in state[2]}
 
-    def due(self, window: TokenWindow, now: int) -> bool:
+    def due(self, window: TokenWindow, now: int, *, followed: bool = False) -> bool:
         """Whether any stream has grown by a good part since it was looked at, or the time that system calls were watched for."""
+        growth = _GROWTH_FOLLOWED if followed else _GROWTH
         passed = now - self._looked_ns >= max(_EVERY_NS, int(_LATER * (now - self._first_ns)))
         return any(
-            s.base + s.size >= max(_FEWEST_TOKENS, _GROWTH * self._learned.get(i, 0)) or (i.family == SYSCALL and passed)
+            s.base + s.size >= max(_FEWEST_TOKENS, growth * self._learned.get(i, 0)) or (i.family == SYSCALL and passed)
             for i, s in window.streams.items()
         )
 
