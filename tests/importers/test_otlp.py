@@ -26,7 +26,7 @@ from sofa_otel.core.records import Iteration
 from sofa_otel.core.symbols import Tables
 from sofa_otel.core.telemetry import Resource, iteration_spans
 from sofa_otel.exporters.emit.file import OtlpFile
-from sofa_otel.exporters.read import otlp_json, otlp_json_cut, otlp_wire
+from sofa_otel.exporters.read import otlp_json, otlp_json_cut, otlp_window, otlp_wire
 from sofa_otel.exporters.read.importer import detect
 from sofa_otel.exporters.read.otlp_file import OtlpImporter
 from sofa_otel.exporters.read.otlp_json_cut import Cutter, structure
@@ -64,7 +64,7 @@ def read_bytes(folder: Path, data: bytes, name: str = "file") -> Gathered:
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_rows(form: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if small:  # what is split by windows, blocks and chunks is put together again
-        monkeypatch.setattr(otlp_wire, "WINDOW", 700)
+        monkeypatch.setattr(otlp_window, "WINDOW", 700)
         monkeypatch.setattr(otlp_wire, "_BLOCK", 7)
         monkeypatch.setattr(otlp_json, "_BLOCK", 7)
         monkeypatch.setattr(otlp_json, "LONGEST_LINE", 3000)
@@ -289,7 +289,7 @@ def test_memory_does_not_grow_with_the_file(form: str, tmp_path: Path, monkeypat
     request = requests(SPANS, 1000)[0]
     spans = request.resource_spans[0].scope_spans[0].spans
     peaks = []
-    for count in (100, 800):
+    for count in (60, 400):
         whole = type(request)()
         whole.CopyFrom(request)
         del whole.resource_spans[1:]

@@ -19,7 +19,8 @@ from sofa_otel.exporters.read.importer import ImportSink
 from sofa_otel.exporters.read.otlp_json import JsonReader
 from sofa_otel.exporters.read.otlp_points import ResourcePoints
 from sofa_otel.exporters.read.otlp_rows import Losses, SpanRows
-from sofa_otel.exporters.read.otlp_wire import LONGEST_FRAME, Window, WireReader
+from sofa_otel.exporters.read.otlp_window import LONGEST_FRAME, Window, begins_request
+from sofa_otel.exporters.read.otlp_wire import WireReader
 from sofa_otel.exporters.read.source import ByteSource
 
 _JSON: Final = re.compile(rb'"resource(Spans|Metrics|Logs|Profiles)"')
@@ -84,34 +85,15 @@ def _form(head: bytes) -> str:
     size = int.from_bytes(head[:4], "big")
     if head[4:8] == _ZSTD and 0 < size < LONGEST_FRAME:
         return "packed"
-    if len(head) > 5 and 2 <= size < LONGEST_FRAME and _is_request(head[4 : 4 + size], size):
+    if len(head) > 5 and 2 <= size < LONGEST_FRAME and begins_request(head, 4, size):
         return "frames"
-    if _is_request(head, _ENDLESS):
+    if begins_request(head, 0, _ENDLESS):
         return "single"
     try:
         size, body = varint(head, 0, len(head))
     except Broken:
         return ""
-    return "delimited" if size > 2 and _is_request(head[body : body + size], size) else ""
-
-
-def _is_request(data: bytes, size: int) -> bool:
-    """Whether bytes begin like a request of that size: a resource's items, then its description or a scope's items."""
-    try:
-        stop = size
-        for tags in (b"\x0a", b"\x0a\x12"):
-            if data[:1] not in {tags[i : i + 1] for i in range(len(tags))}:
-                return False
-            inner, body = varint(data, 1, len(data))
-            if inner + body > stop:
-                return False
-            data, stop = data[body:], inner
-            if not data:
-                return len(tags) > 1
-        # A resource's attributes, a scope's description, or items: all of them are bytes.
-        return data[:1] in (b"\x0a", b"\x12", b"\x10") or stop == 0
-    except Broken:
-        return False
+    return "delimited" if size > 2 and begins_request(head, body, size) else ""
 
 
 def _unpacked(source: ByteSource, losses: Losses) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ are decoded where they lie, a window at a time. Damage costs the spans it hits: 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -16,10 +16,9 @@ from sofa_otel.core.otlp.request_walk import Broken, field, resource_attributes,
 from sofa_otel.core.otlp.span_columns import decode_block
 from sofa_otel.exporters.read.otlp_points import ResourcePoints
 from sofa_otel.exporters.read.otlp_rows import Losses, SpanRows
+from sofa_otel.exporters.read.otlp_window import LONGEST_FRAME, Window, begins_request, is_span, kind_of
 
-WINDOW: Final = 1 << 20
 LONGEST_ITEM: Final = 16 << 20
-LONGEST_FRAME: Final = 1 << 27
 _BLOCK: Final = 16_384
 _ENDLESS: Final = 1 << 62
 _FRAME: Final = rb"(?P<frame>[\x00-\x07][\x00-\xff]{3}\x0a)|"
@@ -29,50 +28,6 @@ _NEXT: Final = {
     framing: re.compile(before + _SPAN) for framing, before in (("", b""), ("frames", _FRAME), ("delimited", _DELIMITED))
 }
 _LONGEST_MATCH: Final = 64
-_SPAN_HEAD: Final = 20
-
-
-class Window:
-    """Bytes of a stream around one place.
-
-    Attributes:
-        data: What is in memory. at: the place in it. base: byte of the stream where ``data`` begins.
-    """
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self.data = b""
-        self.at = 0
-        self.base = 0
-        self.ended = False
-        self.before_move: Callable[[], None] | None = None
-        """Called while ``data`` is still what it was."""
-
-    @property
-    def position(self) -> int:
-        """Byte of the stream."""
-        return self.base + self.at
-
-    def has(self, size: int) -> bool:
-        """Whether there are ``size`` more bytes; what lies before the place may go."""
-        if len(self.data) - self.at >= size:
-            return True
-        if self.before_move is not None:
-            self.before_move()
-        parts, have = [self.data[self.at :]], len(self.data) - self.at
-        self.base, self.at = self.base + self.at, 0
-        while have < max(size, WINDOW) and not self.ended:
-            more = next(self._chunks, b"")
-            self.ended = not more
-            parts.append(more)
-            have += len(more)
-        self.data = b"".join(parts)
-        return have >= size
-
-    def skip_to(self, position: int) -> None:
-        """Go to a byte of the stream that is further on, or to its end."""
-        while self.position < position and self.has(1):
-            self.at = min(position - self.base, len(self.data))
 
 
 class WireReader:
@@ -140,7 +95,7 @@ class WireReader:
                 size, begin = varint(data, at, len(data))
             except Broken:
                 return at, -1
-        return begin, size if size <= LONGEST_FRAME and _begins_request(data, begin, size) else -1
+        return begin, size if size <= LONGEST_FRAME and begins_request(data, begin, size) else -1
 
     # -- levels ----------------------------------------------------------------------------------------------------------------
     def _message(self, stop: int) -> None:
@@ -203,7 +158,7 @@ class WireReader:
                 self._cut()
                 window.skip_to(end)
                 return
-            kind = _kind(window.data, window.at, window.at + size)
+            kind = kind_of(window.data, window.at, window.at + size)
             self._item(kind, window.at, window.at + size)
             window.at += size
 
@@ -321,7 +276,7 @@ class WireReader:
                 tag, end = self._head(stop)
                 size = end - window.position
                 data, at = window.data, window.at
-                if tag == 0x12 and not _is_span(data, at):
+                if tag == 0x12 and not is_span(data, at):
                     within = False  # the next scope: its description or its spans follow
                 elif tag == 0x12 and size <= LONGEST_ITEM:
                     within = True
@@ -341,43 +296,3 @@ class WireReader:
                 if self._find(stop) != "span":
                     return
                 within = True
-
-
-def _begins_request(data: bytes, at: int, size: int) -> bool:
-    """Whether a request of ``size`` bytes may begin at ``at``: a resource's items, and in them a description or a scope."""
-    stop = at + size
-    try:
-        for tags in (b"\x0a", b"\x0a\x12\x1a"):
-            if at >= min(stop, len(data)):
-                return at == stop or at == len(data)
-            if data[at] not in tags:
-                return False
-            inner, at = varint(data, at + 1, len(data))
-            if at + inner > stop:
-                return False
-            stop = at + inner
-    except Broken:
-        return False
-    return True
-
-
-def _is_span(data: bytes, at: int) -> bool:
-    return data[at : at + 2] == b"\x0a\x10" and data[at + 18 : at + 20] == b"\x12\x08"
-
-
-def _kind(data: bytes, at: int, stop: int) -> str:
-    """What an item is, by its fields: the three signals have the same levels around it."""
-    if stop - at >= _SPAN_HEAD and _is_span(data, at):
-        return "span"
-    tags: set[int] = set()
-    try:
-        while at < stop and len(tags) < 32:
-            tag, _, at = field(data, at, stop)
-            tags.add(tag)
-    except Broken:
-        return ""
-    if tags & {0x09, 0x59, 0x10, 0x32}:
-        return "log"
-    if tags & {0x39, 0x41, 0x30}:
-        return "span"
-    return "metric" if 0x0A in tags and tags & {0x2A, 0x3A, 0x4A, 0x52, 0x5A} else ""
