@@ -289,4 +289,8 @@ def test_hostile_files_cost_little(tmp_path: Path) -> None:
         plain = gzip.GzipFile(fileobj=io.BytesIO(data)).read() if name.endswith(".gz") else data
         for seed in range(60):
             survives(SofaImporter(), damage(plain, seed), tmp_path, name)
+    query = (SOFA / "nvsmi_query.txt").read_bytes()
+    found = survives(SofaImporter(), query.replace(b"2019/05/26 14:17:57.222", b"9999/05/26 14:17:57.222"), tmp_path, "late.txt")
+    assert found is not None
+    assert len(points_of(found)) == 32 - 4
     survives(SofaImporter(), b"time,cpu,user,nice,system,idle" + b"," * 5_000_000, tmp_path, "long.txt")

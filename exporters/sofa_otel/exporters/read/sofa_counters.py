@@ -24,6 +24,7 @@ from sofa_otel.exporters.read.sofa_lines import lines, nanoseconds
 from sofa_otel.exporters.read.source import ByteSource
 
 SECOND: Final = 1_000_000_000
+_MAX_TIME: Final = 1 << 63
 _QUARTER: Final = 900 * SECOND
 _MOST_POINTS: Final = 32_768
 _MOST_CPUS: Final = 65_536
@@ -91,8 +92,8 @@ class Counters:
 
     def put(self, metric: Metric, time_ns: int, value: float, *attributes: str) -> None:
         """A point; ``attributes`` are names and values in turn."""
-        if not math.isfinite(value):
-            raise ValueError(value)
+        if not (math.isfinite(value) and 0 <= time_ns < _MAX_TIME):
+            raise ValueError(f"{time_ns} ns: {value}")
         key = (metric.name, *attributes)
         series = self._series.get(key)
         if series is None:
