@@ -128,7 +128,9 @@ def scored(what: str, batch: EventBatch, truth: Truth, threshold: float = -1.0) 
     iterations = [i for out in outs for i in out.iterations if i.kind in ("train", "warmup")]
     last = outs[-1].detections[-1]
     ends, period = truth.ends(), truth.period_s() * 1e9
-    spans = [i.end_ns - i.start_ns for i in iterations if i.kind == "train"]
+    # Without a warm-up the first step counts, too: the records call it one because its start may be an estimate.
+    slow = sum(kind == "warmup" for kind in truth.kind)
+    spans = [i.end_ns - i.start_ns for n, i in enumerate(iterations) if i.kind == "train" or (n == 0 and not slow)]
     mine = np.array([i.end_ns for i in iterations], np.int64)
     f1 = score_boundaries(ends, mine, 0.25 * period).f1 if len(ends) and last.found else 0.0
     strict = score_boundaries(ends, mine, 0.1 * period).f1 if len(ends) and last.found else 0.0

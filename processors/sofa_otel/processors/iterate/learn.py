@@ -190,7 +190,8 @@ def rare_repeats(columns: list[Hashes], over: float) -> int:
     if not len(found):
         return 0
     height = np.bincount(np.rint(np.log2(found) * _OCTAVE).astype(np.int64))
-    return int(np.convolve(height, [1, 1, 1], "same").max())
+    most = int(np.convolve(height, [1, 1, 1], "same").max())
+    return most if most >= 0.5 * len(found) else 0
 
 
 def _expected(keys: Keys, bins: int) -> NDArray[np.float64]:

@@ -26,6 +26,8 @@ _LEAST_NAMED: Final = 0.3
 _BASE_VOTERS: Final = 0.15
 _ERRATIC: Final = 0.8
 _CONSTANT: Final = 0.6
+_CONSTANT_FEW: Final = 0.75
+_SOME: Final = 10
 _MOST_INNER: Final = 16
 _MOST_NAMED: Final = 128
 _LAYER_NS: Final = 12e6
@@ -117,8 +119,8 @@ def nest(
         chosen = choose(_weighed(_distinct(sorted(more, key=lambda level: level.period_ns)), times), distinct)
     if chosen.step >= 0:
         step = chosen.levels[chosen.step]
-        loose = step.covered < _FULL and step.optimiser < 0.7
-        if loose and rare_repeats(columns, 3 * step.anchors.period) >= 0.3 * step.anchors.voters:
+        loose = step.covered < _FULL and step.optimiser < 0.7 and not chosen.inner
+        if loose and rare_repeats(columns, 3 * step.anchors.period) >= max(20.0, 0.3 * step.anchors.voters):
             return chosen._replace(step=-1, reason="too few turns of the loop around the one that recurs")
     return chosen
 
@@ -174,17 +176,18 @@ def _outwards(inner: VotedLevel, outer: VotedLevel) -> float:
     """Cycles of ``inner`` in one of ``outer`` when ``outer`` rather than ``inner`` is the step, else 0."""
     if outer.covered < _FILLS * inner.covered or outer.period_ns < 1.5 * inner.period_ns:
         return 0.0
-    counts = np.diff(np.searchsorted(inner.ends, outer.ends))
-    usual = float(np.median(counts))
+    # Counted in fractions of turns: the two boundaries nearly coincide, and whole turns would come out one too few or too many.
+    counts = np.diff(np.interp(outer.ends, inner.ends, np.arange(len(inner.ends))))
+    usual = float(np.rint(np.median(counts)))
     slips = np.abs(counts - usual * np.maximum(np.rint(counts / max(usual, 1.0)), 1.0))
     constant = float(np.mean(slips <= max(0.5, 0.03 * usual)))
     if inner.optimiser >= 0.7:
         return 0.0
     if outer.optimiser >= 0.7 and inner.optimiser < 0.7:
         return usual if usual <= _MOST_NAMED else 0.0
-    typical = counts == usual
+    typical = np.abs(counts - usual) <= 0.5
     extra = float(np.median(np.diff(outer.ends)[typical])) / inner.period_ns - usual if typical.any() else 1.0
-    if constant < _CONSTANT or extra < -0.6:
+    if constant < (_CONSTANT if len(counts) >= _SOME else _CONSTANT_FEW) or extra < -0.6:
         return 0.0
     if inner.period_ns < _INSIDE_NS and inner.loads < 0.5 and constant >= 0.8 and usual >= 3:
         return usual  # so short that it is a layer

@@ -16,6 +16,8 @@ from sofa_otel.processors.iterate.tokens import Stream, StreamId, TokenWindow
 
 _EDGE: Final = 0.7
 _EXTRA: Final = 1.35
+_MANY: Final = 8.0
+_HALF: Final = 0.5
 
 
 class VoteTracker:
@@ -35,6 +37,7 @@ class VoteTracker:
         self._looked = 0  # tokens that there were at the last look
         self._seen = 0  # tokens whose votes are in
         self._votes: list[float] = []
+        self._at: list[int] = []  # where the votes were given
 
     def state(self) -> list[Any]:
         """Plain values."""
@@ -47,6 +50,7 @@ class VoteTracker:
             self._seen,
             self._votes,
             self._looked,
+            self._at,
         ]
 
     @classmethod
@@ -55,6 +59,7 @@ class VoteTracker:
         anchors = Anchors(np.frombuffer(state[0], np.uint64), np.frombuffer(state[1], np.float64), *state[2])
         tracker = cls(plan, anchors, state[3])
         tracker._place, tracker._seen, tracker._votes, tracker._looked = state[4], state[5], list(state[6]), state[7]
+        tracker._at = list(state[8])
         return tracker
 
     def advance(self, window: TokenWindow, *, final: bool = False, forget: bool = True) -> list[Cycle]:
@@ -79,10 +84,15 @@ class VoteTracker:
                 self.last_ns = int(times_at(centres[:1] - period, stream.base, times)[0])
             whens = times_at(centres, stream.base, times).tolist()
             cuts = times_at(centres - period, stream.base, times).tolist()
-            for place, when, cut in zip(centres.tolist(), whens, cuts, strict=True):
-                cycles += self._cycle(when, cut if place - self._place > _EXTRA * period else 0)
+            at = np.array(self._at)
+            given = np.diff(np.searchsorted(at, [self._place, *centres.tolist()], side="right")).tolist()
+            for place, when, cut, heard in zip(centres.tolist(), whens, cuts, given, strict=True):
+                few = self.anchors.heard >= _MANY and heard < _HALF * self.anchors.heard
+                told = self._cycle(when, cut if place - self._place > _EXTRA * period else 0)
+                cycles += [cycle._replace(kind=IterationKind.OTHER) for cycle in told] if few else told
                 self._place = place
-            self._votes = votes[votes > self._place - 2 * period].tolist()
+            kept = votes > self._place - 2 * period
+            self._votes, self._at = votes[kept].tolist(), at[kept].tolist()
         rest = (end - self._place) / period
         if final and self.last_ns and rest >= _EDGE:  # the last one, cut by the end of the capture
             usual = self.last_ns + int(self.plan.period_ns)
@@ -98,7 +108,9 @@ class VoteTracker:
             return
         places, which = places_of(gram_hashes(tokens[lead:]), self.anchors.hashes)
         fresh = places >= start - lead
-        self._votes += (places[fresh] + lead + stream.base - self.anchors.phases[which[fresh]]).tolist()
+        at = places[fresh] + lead + stream.base
+        self._at += at.tolist()
+        self._votes += (at - self.anchors.phases[which[fresh]]).tolist()
         self._seen = stream.base + len(tokens)
 
     def _cycle(self, end: int, cut: int) -> list[Cycle]:
