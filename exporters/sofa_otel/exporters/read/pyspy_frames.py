@@ -26,6 +26,11 @@ class Owner(NamedTuple):
     name: str = ""
 
 
+def number_of(text: str) -> int:
+    """A decimal (leading zeros or not) or ``0x…`` number."""
+    return int(text, 16) if text[:2].lower() == "0x" else int(text)
+
+
 def owner_of(frames: list[str]) -> tuple[Owner, int]:
     """``(owner, frames that only name it)`` of a stack of py-spy's, outermost first. Of nested processes the last one counts."""
     pid = tid = 0
@@ -36,7 +41,7 @@ def owner_of(frames: list[str]) -> tuple[Owner, int]:
         if process:
             pid = int(process[1])
         elif thread:
-            tid, name = int(thread[1], 0), thread[2] or ""
+            tid, name = number_of(thread[1]), thread[2] or ""
         else:
             return Owner(pid, tid, name), index
     return Owner(pid, tid, name), len(frames)

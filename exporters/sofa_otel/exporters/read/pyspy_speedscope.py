@@ -17,7 +17,7 @@ from sofa_otel.core.errors import InputError
 from sofa_otel.core.symbols import NO_PATH
 from sofa_otel.exporters.read.importer import ImportSink
 from sofa_otel.exporters.read.json_stream import BrokenJson, JsonStream
-from sofa_otel.exporters.read.pyspy_frames import MAIN, owner_of, placed_symbol
+from sofa_otel.exporters.read.pyspy_frames import MAIN, number_of, owner_of, placed_symbol
 from sofa_otel.exporters.read.sample_rows import LATEST_NS, SampleRows
 from sofa_otel.exporters.read.source import ByteSource
 
@@ -240,7 +240,7 @@ class _Reader:
 
     def _owner(self, name: str) -> tuple[int, int, str]:
         found = _NAMED.match(name)
-        return (int(found[1] or 0), int(found[2], 0), found[3]) if found else (0, 0, "")
+        return (int(found[1] or 0), number_of(found[2]), found[3]) if found else (0, 0, "")
 
     def _paths(self, sink: ImportSink) -> list[int]:
         """Call path by number of the stack."""
