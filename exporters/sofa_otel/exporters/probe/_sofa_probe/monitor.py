@@ -146,7 +146,10 @@ class Monitor:
         """Change what is captured; widening switches hot locations on again, for this tool only."""
         if not self.active:
             return
-        self._mode, self._names = mode, {(name[0], name[2]) for name in names}
+        wanted = (mode, {(name[0], name[2]) for name in names})
+        if mode == NARROW and wanted == (self._mode, self._names) and not bursts:
+            return  # only the rate is another one: loops that are followed stay as they are
+        self._mode, self._names = wanted
         self._hot.clear()
         self._paths.clear()
         for code in self._codes.values():
