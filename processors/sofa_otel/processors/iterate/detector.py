@@ -283,7 +283,7 @@ class IterationDetector:
         sampled = self._sampled.choose(self._wraps, now)
         if isinstance(sampled, Plan):
             loops = [t for _, t in self._store.of_thread(sampled.pid, sampled.tid) if len(t.times) and t.times[-1] > now - 2e9]
-            if loops and sampled.levels[-1].count < 2 * self._settings.min_cycles_blind and exact.cycles:
+            if loops and exact.cycles:
                 return exact  # the loop itself will tell soon, and exactly
             return sampled
         refused = sampled if sampled.cycles > exact.cycles else exact
