@@ -29,6 +29,7 @@ _CONSTANT: Final = 0.6
 _CONSTANT_FEW: Final = 0.75
 _SOME: Final = 10
 _MOST_INNER: Final = 16
+_NEAR_LEVEL: Final = 20
 _MOST_NAMED: Final = 128
 _LAYER_NS: Final = 12e6
 _INSIDE_NS: Final = 3e6
@@ -64,7 +65,7 @@ class Nest(NamedTuple):
 
     Attributes:
         inner: Cycles of the level inside that make up one of the step's, 0 without one.
-        rivals: Levels that fill the time as well and were not taken.
+        rivals: Levels up to twenty times as fast or slow that fill the time as well and were not taken.
         distinct: Different tokens in the stream.
     """
 
@@ -77,7 +78,13 @@ class Nest(NamedTuple):
 
 
 def nest(
-    tokens: NDArray[np.uint32], times: NDArray[np.int64], optimiser: NDArray[np.bool_], loads: NDArray[np.bool_], fewest: int
+    tokens: NDArray[np.uint32],
+    times: NDArray[np.int64],
+    optimiser: NDArray[np.bool_],
+    loads: NDArray[np.bool_],
+    fewest: int,
+    *,
+    repeats: bool = True,
 ) -> Nest:
     """Levels of a stream and the choice.
 
@@ -85,6 +92,8 @@ def nest(
         tokens, times: The stream.
         optimiser, loads: Tokens with that role.
         fewest: Occurrences a witness needs.
+        repeats: Whether long passages that come back two or three times speak for a loop around (not so for system calls: a
+            few names, and much that is done a few times).
     """
     columns = gram_hashes(tokens)
     found: list[VotedLevel] = []
@@ -119,7 +128,7 @@ def nest(
         chosen = choose(_weighed(_distinct(sorted(more, key=lambda level: level.period_ns)), times), distinct)
     if chosen.step >= 0:
         step = chosen.levels[chosen.step]
-        loose = step.covered < _FULL and step.optimiser < 0.7 and not chosen.inner
+        loose = step.covered < _FULL and step.optimiser < 0.7 and not chosen.inner and repeats
         if loose and rare_repeats(columns, 3 * step.anchors.period) >= max(20.0, 0.3 * step.anchors.voters):
             return chosen._replace(step=-1, reason="too few turns of the loop around the one that recurs")
     return chosen
@@ -151,11 +160,9 @@ def choose(levels: list[VotedLevel], distinct: int) -> Nest:
         return Nest(levels, -1, 0, 0, distinct, f"what recurs fills {best:.0%} of the time")
     mine = levels[step]
     rivals = sum(
-        level is not mine
-        and level.anchors.voters >= enough
-        and level.covered > 0.7 * mine.covered
-        and not _is_part(level, [mine])
+        level.anchors.voters >= enough and level.covered > 0.7 * mine.covered and not _is_part(level, [mine])
         for level in levels
+        if level is not mine and 1 / _NEAR_LEVEL < level.period_ns / mine.period_ns < _NEAR_LEVEL
     )
     return Nest(levels, step, inner, rivals, distinct)
 

@@ -18,6 +18,7 @@ from sofa_otel.processors.iterate.tokens import DEVICE, LOAD, OP, OPTIMISER, SOU
 
 _FEWEST_TOKENS: Final = 64
 _POOR: Final = 7
+_SURE_CYCLES: Final = 16
 _LOADING: Final = 0.25
 _ERRATIC: Final = 0.75
 _REMEMBERED: Final = 64
@@ -119,7 +120,7 @@ class VotedChooser:
         roles = window.roles
         optimiser = np.isin(tokens, np.array([t for t, r in roles.items() if r == OPTIMISER], np.uint32))
         loads = np.isin(tokens, np.array([t for t, r in roles.items() if r == LOAD], np.uint32))
-        found = nest(tokens, times, optimiser, loads, 4)
+        found = nest(tokens, times, optimiser, loads, 4, repeats=family != SYSCALL)
         if not found.levels:
             return Refusal(f"nothing recurs steadily in {len(tokens)} {kind} events")
         if found.step < 0:
@@ -147,10 +148,12 @@ class VotedChooser:
             )
         evidence = self._evidence(found, family, final)
         confidence = probability(evidence)
+        if family == SYSCALL and not found.inner and cycles < _SURE_CYCLES:
+            confidence = min(confidence, 0.5)  # a step of few calls hides in the epoch around it
         if len(self.seen) > _REMEMBERED:
             self.seen.clear()
         self.seen[confidence] = evidence
-        rank = {DEVICE: 0.3, OP: 0.2}.get(family, 0.0) + 0.1 * (stream_id.pid == stream_id.tid)
+        rank = {DEVICE: 0.3, OP: 0.2}.get(family, 0.0) + (0.6 if family == SYSCALL else 0.25) * (stream_id.pid == stream_id.tid)
         plan = Plan(
             mode="vote", source=kind, pid=stream_id.pid, tid=stream_id.tid, beat=stream_id.family, period_ns=period,
             confidence=confidence, blind=True, named=level.optimiser >= 0.7, tokens=anchors.period, levels=_named(found),
