@@ -1,7 +1,7 @@
 """Probability that a voted level is right, from what the vote looks like.
 
-A logistic model fitted on generated streams, aperiodic input and recordings (``benchmarks/iterations/calibrate.py``); four weights that too
-few streams speak to (share of the time covered, variation, many inner turns, different names) are set by hand.
+A logistic model fitted on generated streams, aperiodic input and recordings (``benchmarks/iterations/calibrate.py``); four
+weights that too few of them speak to (share of the time covered, variation, many inner turns, different names) are set by hand.
 """
 
 from __future__ import annotations

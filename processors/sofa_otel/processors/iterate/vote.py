@@ -16,7 +16,7 @@ from sofa_otel.processors.iterate.tokens import Stream, StreamId, TokenWindow
 
 _EDGE: Final = 0.7
 _EXTRA: Final = 1.35
-_MANY: Final = 8.0
+_MANY: Final = 20.0
 _HALF: Final = 0.5
 
 

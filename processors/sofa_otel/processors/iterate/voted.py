@@ -11,7 +11,7 @@ from sofa_otel.core.records import LoopLevel
 from sofa_otel.processors.iterate.anchors import Anchors
 from sofa_otel.processors.iterate.confidence import Evidence, probability
 from sofa_otel.processors.iterate.learn import MOST_TOKENS
-from sofa_otel.processors.iterate.level import Nest, nest
+from sofa_otel.processors.iterate.level import Nest, VotedLevel, nest
 from sofa_otel.processors.iterate.plan import Plan, Refusal
 from sofa_otel.processors.iterate.settings import DetectorSettings
 from sofa_otel.processors.iterate.tokens import DEVICE, LOAD, OP, OPTIMISER, SOURCES, SYSCALL, Stream, StreamId, TokenWindow
@@ -134,10 +134,11 @@ class VotedChooser:
             return Refusal(f"{cycles} turns of a loop that looks paths up: modules or files are loaded", cycles)
         if anchors.period < _POOR or found.distinct < _POOR:
             return Refusal(f"only a loop of {anchors.period:.0f} {kind} events recurs: too little to be a step", cycles)
-        if not found.inner and anchors.voters < max(_FEWEST_VOTERS, min(_PER_TOKEN * anchors.period, _ENOUGH_VOTERS)):
-            return Refusal(
-                f"{anchors.voters} of some {anchors.period:.0f} {kind} events recur together: that may be chance", cycles
-            )
+        base = anchors if not found.inner else _inside(found).anchors
+        least = 3 if found.inner else _FEWEST_VOTERS  # an exact number of turns speaks as well
+        if base.voters < max(least, min(_PER_TOKEN * base.period, _ENOUGH_VOTERS)):
+            reason = f"{base.voters} of some {base.period:.0f} {kind} events recur together: that may be chance"
+            return Refusal(reason, cycles)
         if cycles < need:
             return Refusal(f"{cycles} steps seen, {need} needed: run {need * period / 1e9:.1f} s or longer", cycles)
         if period < FASTEST_NS * (1 + (family == SYSCALL)):
@@ -180,6 +181,13 @@ class VotedChooser:
             family=family,
             final=final,
         )
+
+
+def _inside(found: Nest) -> VotedLevel:
+    """The inner level that the step was built on."""
+    step = found.levels[found.step]
+    inner = found.levels[: found.step]
+    return min(inner, key=lambda level: abs(step.period_ns / level.period_ns - found.inner), default=step)
 
 
 def _richness(found: Nest) -> float:
