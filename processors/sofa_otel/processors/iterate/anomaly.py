@@ -48,6 +48,13 @@ class Durations:
         """Spread of what is remembered, see :func:`local_spread`."""
         return local_spread(np.asarray(self._recent))
 
+    @property
+    def long(self) -> float:
+        """Share of what is remembered that takes :data:`SLOW_RATIO` times the median and more."""
+        if not self._recent:
+            return 0.0
+        return float(np.mean(np.asarray(self._recent) >= SLOW_RATIO * self.median))
+
     def score(self, duration: float) -> float:
         """Robust z-score: distance from the median in units of 1.4826 MAD (at least 1 % of the median)."""
         if len(self._recent) < _FEWEST:

@@ -24,7 +24,7 @@ from sofa_otel.core.records import Anomaly, CaptureRequest, Detection, Iteration
 from sofa_otel.core.symbols import Symbol, Tables
 from sofa_otel.processors.iterate import snapshot
 from sofa_otel.processors.iterate.anchors import Anchors
-from sofa_otel.processors.iterate.anomaly import local_spread
+from sofa_otel.processors.iterate.anomaly import SLOW_RATIO, local_spread
 from sofa_otel.processors.iterate.keys import KeyTable
 from sofa_otel.processors.iterate.levels import LevelChooser
 from sofa_otel.processors.iterate.numbering import Numbering
@@ -51,6 +51,7 @@ _SAMPLED_LOOK_NS = 100_000_000
 _WRAPS = 8192
 _LOOKS = 10
 _FEWEST_SHARE = 0.4
+_MOST_LONG = 0.04
 
 
 class DetectorOutput(msgspec.Struct):
@@ -342,7 +343,7 @@ class IterationDetector:
 
     def _interval_of(self, plan: Plan) -> float:
         thread = self._wraps.threads.get((plan.pid, plan.tid))
-        return thread.interval if thread is not None else 0.0
+        return thread.usual if thread is not None else 0.0
 
     @staticmethod
     def _ask(request: CaptureRequest | None, out: DetectorOutput) -> None:
@@ -516,6 +517,9 @@ class IterationDetector:
         rough = f"{samples:.1f} samples an iteration of {period / 1e6:.1f} ms"
         if samples < 1.5 * self._settings.min_samples:
             return f"too short for this source: {rough}; raise the sampling rate, or use hooks or raw_syscalls"
+        long = self._numbering.durations.long
+        if long > _MOST_LONG:  # a step may be slow; so many are likelier to be two, and a boundary that no sample saw
+            return f"boundaries are unsure: {long:.0%} of the iterations take {SLOW_RATIO} times the usual and more, at {rough}"
         return f"boundaries are unsure at {rough}" if spread > 0.35 or samples < self._settings.sure_samples else ""
 
     def _irregular(self, cycles: list[Cycle]) -> bool:

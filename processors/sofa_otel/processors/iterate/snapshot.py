@@ -18,7 +18,7 @@ from sofa_otel.processors.iterate.plan import Plan
 from sofa_otel.processors.iterate.trains import LOOP, Train, TrainId, TrainStore
 from sofa_otel.processors.iterate.wraps import FrameId, Thread, Wraps, WrapStore
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 _MOST_TRAINS: Final = 128
 _MOST_BEATS: Final = 96
 

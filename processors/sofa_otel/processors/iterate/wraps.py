@@ -24,6 +24,7 @@ _BUSY: Final = (Wait.UNKNOWN, Wait.ON_CPU, Wait.GIL)
 _IDLE: Final = (Wait.SLEEP, Wait.NETWORK, Wait.CHILD)
 _MOST_PAIRS: Final = 65_536
 _HALF_LIFE_NS: Final = 5e9
+_RATE_HALF_LIFE_NS: Final = 1e9
 LEFT: Final = -1
 """Offset "to" of a row that tells that the frame was left: behind every cut, so it ends the cycle like a wrap does."""
 ENTERED: Final = -2
@@ -114,7 +115,10 @@ class Wraps:
 
 
 class Thread:
-    """What is remembered of one sampled thread."""
+    """What is remembered of one sampled thread.
+
+    ``interval`` follows the sampling interval at once, for choosing; ``usual`` lets a moment's disturbance pass, for judging.
+    """
 
     __slots__ = (
         "busy",
@@ -128,6 +132,7 @@ class Thread:
         "regime",
         "regime_ns",
         "samples",
+        "usual",
         "waits",
     )
 
@@ -135,6 +140,7 @@ class Thread:
         self.last_path = 0
         self.last_ns = 0
         self.interval = 0.0
+        self.usual = 0.0
         self.samples = 0
         self.busy = 0.0
         self.idle = 0.0
@@ -159,6 +165,7 @@ class Thread:
             self.waits,
             self.regime,
             self.regime_ns,
+            self.usual,
         ]
 
     @classmethod
@@ -167,7 +174,7 @@ class Thread:
         thread = cls()
         thread.last_ns, thread.interval, thread.samples, thread.busy, thread.idle, thread.optimising, thread.hits = state[:7]
         thread.others = [(when, what) for when, what in state[7]]
-        thread.waits, thread.regime, thread.regime_ns = state[8:11]
+        thread.waits, thread.regime, thread.regime_ns, thread.usual = state[8:12]
         return thread
 
 
@@ -256,6 +263,8 @@ class WrapStore:
             thread.interval = (
                 mean if not thread.interval else thread.interval + 0.1 * min(len(when), 5) * (mean - thread.interval)
             )
+            fresh = 1.0 - 0.5 ** (gap / _RATE_HALF_LIFE_NS) if thread.usual else 1.0
+            thread.usual += fresh * (mean - thread.usual)
         thread.samples += len(when)
         if not 0.4 * thread.regime < thread.interval < 2.5 * thread.regime:
             thread.regime, thread.regime_ns = thread.interval, int(when[0])
