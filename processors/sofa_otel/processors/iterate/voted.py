@@ -18,7 +18,7 @@ from sofa_otel.processors.iterate.tokens import DEVICE, LOAD, OP, OPTIMISER, SOU
 
 _FEWEST_TOKENS: Final = 64
 _POOR: Final = 7
-_SURE_CYCLES: Final = 16
+_SURE_OF_SYSCALLS: Final = 0.5
 _LOADING: Final = 0.25
 _ERRATIC: Final = 0.75
 _REMEMBERED: Final = 64
@@ -149,8 +149,8 @@ class VotedChooser:
             )
         evidence = self._evidence(found, family, final)
         confidence = probability(evidence)
-        if family == SYSCALL and not found.inner and cycles < _SURE_CYCLES:
-            confidence = min(confidence, 0.5)  # a step of few calls hides in the epoch around it
+        if family == SYSCALL:  # watched live, two steps were taken for one (with .72 and .60)
+            confidence = min(confidence, _SURE_OF_SYSCALLS)
         if len(self.seen) > _REMEMBERED:
             self.seen.clear()
         self.seen[confidence] = evidence
