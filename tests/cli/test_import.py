@@ -134,3 +134,20 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     done = sofa("import", tmp_path / "none.json", "-o", tmp_path / "run")
     assert done.returncode == 2
     assert "none.json does not exist" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["folder", "link"])
+def test_a_failed_import_leaves_the_users_folder_as_it_was(tmp_path: Path, form: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "link").symlink_to("mine")
+    (tmp_path / "x.bin").write_bytes(b"nothing that anybody knows")
+    done = sofa("import", tmp_path / "x.bin", "-o", tmp_path / ("mine" if form == "folder" else "link"))
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_a_file_named_twice_is_read_once(folder: Path, tmp_path: Path) -> None:
+    name = folder / "rank0.json"
+    assert sofa("import", name, name, "-o", tmp_path / "run").returncode == 0
+    assert report(tmp_path / "run")["run"]["collectors"][0]["events"] == len(trace()["traceEvents"])

@@ -43,6 +43,7 @@ def command(files: tuple[str, ...], kind: str, trust_marks: bool, job: str, outp
     if kind != "auto":
         load(kind)  # a name that does not exist is said before anything is written
     paths = list(_expanded(files))
+    ours = not output.exists()
     name = job or (_ENDINGS.sub("", paths[0].name) if str(paths[0]) != "-" else "stdin")
     writer = RunWriter.create(
         output,
@@ -55,7 +56,7 @@ def command(files: tuple[str, ...], kind: str, trust_marks: bool, job: str, outp
     except BaseException:
         importing.close()
         writer.close()
-        shutil.rmtree(output)  # half an import would pass for a run, and stand in the way of the next try
+        _discard(output, itself=ours)  # half an import would pass for a run, and stand in the way of the next try
         raise
     writer.close()
     click.echo(f"{read}: sofa report {output}", err=True)
@@ -94,7 +95,6 @@ class Import:
             self._points += len(batch)
             self._note(int(batch.time_ns.min()), int(batch.time_ns.max()))
             self._writer.write_resources(batch)
-            self._runner.on_resources(batch)
 
     def warn(self, message: str) -> None:
         """Keep a warning with the run, and tell the user."""
@@ -166,13 +166,24 @@ class Import:
         self._last = max(self._last, last)
 
 
+def _discard(directory: Path, *, itself: bool) -> None:
+    """Empty a run directory; remove it too where it was not there before. What cannot be removed hides no error."""
+    for inside in list(directory.iterdir()):
+        if inside.is_dir():
+            shutil.rmtree(inside, ignore_errors=True)
+        else:
+            inside.unlink(missing_ok=True)
+    if itself:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def _expanded(files: Sequence[str]) -> Iterator[Path]:
-    """Files as named, folders as the files in them.
+    """Files as named, folders as the files in them; a file that is named twice is read once.
 
     Raises:
         UsageError: A name does not exist, or a folder is empty.
     """
-    for name in files:
+    for name in dict.fromkeys(files):
         path = Path(name)
         if name == "-" or path.is_file() or path.is_fifo():
             yield path
