@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from iteration_streams import detect, recording
 
+from sofa_otel.core.batch import EventBatch
 from sofa_otel.core.names import IterationKind
+from sofa_otel.core.symbols import Tables
 
 COUNTED = (IterationKind.TRAIN, IterationKind.WARMUP)
 
@@ -61,3 +63,17 @@ def test_a_thread_that_stays_where_it_is_is_still_sampled_all_the_time() -> None
     assert out.detections[-1].found, out.detections[-1].reason
     counted = [i for i in out.iterations if i.kind in COUNTED]
     assert abs(len(counted) / len(steps) - 1) <= 0.08  # the first steps were not sampled at all
+
+
+@pytest.mark.parametrize("name", ["trainer-class-samples", "threaded-loader-samples"])
+def test_lines_do_where_instructions_are_not_known(name: str) -> None:
+    """Samplers from outside (py-spy, austin) tell lines only."""
+    batch, steps = recording(name)
+    lines, old = Tables(), batch.tables
+    paths = np.zeros(len(old.paths), np.uint32)
+    for path in np.unique(batch.path).tolist():
+        frames = [old.symbols[symbol]._replace(offset=0) for symbol in old.paths.frames(path)]
+        paths[path] = lines.paths.intern_frames(lines.symbols.intern_symbol(frame) for frame in frames)
+    out = detect(EventBatch(batch.header, lines, {**batch.columns, "path": paths[batch.path], "name": np.zeros_like(batch.name)}))
+    assert out.detections[-1].found, out.detections[-1].reason
+    assert abs(sum(i.kind in COUNTED for i in out.iterations) / len(steps) - 1) <= 0.05

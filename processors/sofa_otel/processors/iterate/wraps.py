@@ -306,6 +306,8 @@ class WrapStore:
             role = self._keys.role(code)
             optimiser = optimiser or role.optimiser == 2
             other = other or (role.other if len(codes) > 1 else "")
+        if not any(offsets):  # recordings of samplers that know no instructions: lines are coarser, and do
+            offsets = [symbols[symbol].line for symbol in self._tables.paths.frames(path)]
         if len(self._stacks) > _MOST_PAIRS:
             self._stacks.clear()
             self._pairs.clear()
