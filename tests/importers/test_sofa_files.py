@@ -17,7 +17,7 @@ from sofa_otel.core.recording import RecordingWriter
 from sofa_otel.core.series import ResourceBatch, SeriesTable
 from sofa_otel.core.symbols import Tables
 from sofa_otel.exporters.read.importer import detect
-from sofa_otel.exporters.read.sofa_lines import nanoseconds
+from sofa_otel.exporters.read.sofa_numbers import nanoseconds
 from sofa_otel.exporters.read.sofa_v1 import SofaImporter
 from sofa_otel.exporters.read.source import ByteSource
 

@@ -9,6 +9,7 @@ from sofa_otel.core.errors import InputError
 from sofa_otel.core.symbols import NO_PATH, Symbol
 from sofa_otel.exporters.read.austin_samples import COLLECTING, Samples
 from sofa_otel.exporters.read.importer import ImportSink
+from sofa_otel.exporters.read.lines import lines
 from sofa_otel.exporters.read.source import ByteSource
 
 _OWNER: Final = re.compile(
@@ -19,7 +20,6 @@ NOTE: Final = re.compile(rb"^# ([a-z_ -]{1,40}): (.*?)\r?$")
 _LINE: Final = re.compile(r"^L(\d{1,9})$")
 _OLD: Final = re.compile(r"^(.*) \((.*?)(?::(\d{1,9}))?\)$")
 _MOST_PATHS: Final = 200_000
-_LONGEST: Final = 1 << 20
 
 
 def read_text(source: ByteSource, sink: ImportSink) -> None:
@@ -30,20 +30,8 @@ def read_text(source: ByteSource, sink: ImportSink) -> None:
     """
     reader = _Reader(sink)
     number = bad = first_bad = 0
-    rest = b""
-    for chunk in source.chunks():
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        if len(rest) > _LONGEST:
-            rest = rest[-_LONGEST // 2 :]
-        for line in lines:
-            number += 1
-            if not reader.take(line):
-                bad += 1
-                first_bad = first_bad or number
-    if rest:
-        number += 1
-        if not reader.take(rest):
+    for number, line in lines(source):
+        if not reader.take(line):
             bad += 1
             first_bad = first_bad or number
     if not reader.samples.samples:

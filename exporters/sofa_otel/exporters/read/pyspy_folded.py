@@ -12,6 +12,7 @@ from typing import Final
 from sofa_otel.core.errors import InputError
 from sofa_otel.core.symbols import NO_PATH
 from sofa_otel.exporters.read.importer import ImportSink
+from sofa_otel.exporters.read.lines import lines
 from sofa_otel.exporters.read.pyspy_frames import MAIN, Owner, join_split, owner_of, symbol_of
 from sofa_otel.exporters.read.sample_rows import SampleRows
 from sofa_otel.exporters.read.source import ByteSource
@@ -20,7 +21,6 @@ PERIOD_NS: Final = 10_000_000
 """A sample of unknown rate: py-spy's own default."""
 
 LINE: Final = re.compile(rb"^(.*?)[ \t]+(\d{1,18})(?:\.(\d{1,18}))?(?:[ \t]+\d{1,18}(?:\.\d{1,18})?)?[ \t\r]*$")
-_LONGEST: Final = 1 << 20
 
 
 def read_folded(source: ByteSource, sink: ImportSink) -> None:
@@ -31,20 +31,8 @@ def read_folded(source: ByteSource, sink: ImportSink) -> None:
     """
     table = _Table(sink)
     number = bad = first_bad = 0
-    rest = b""
-    for chunk in source.chunks():
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        if len(rest) > _LONGEST:
-            rest = b""
-        for line in lines:
-            number += 1
-            if not table.take(line):
-                bad += 1
-                first_bad = first_bad or number
-    if rest:
-        number += 1
-        if not table.take(rest):
+    for number, line in lines(source):
+        if not table.take(line):
             bad += 1
             first_bad = first_bad or number
     if not table.weights:

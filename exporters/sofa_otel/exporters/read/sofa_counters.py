@@ -20,7 +20,8 @@ from sofa_otel.core.names import Instrument, Metric
 from sofa_otel.core.series import ResourceBatch, Series
 from sofa_otel.exporters.collect.disk import SECTOR
 from sofa_otel.exporters.read.importer import ImportSink
-from sofa_otel.exporters.read.sofa_lines import lines, nanoseconds
+from sofa_otel.exporters.read.lines import lines
+from sofa_otel.exporters.read.sofa_numbers import nanoseconds
 from sofa_otel.exporters.read.source import ByteSource
 
 SECOND: Final = 1_000_000_000

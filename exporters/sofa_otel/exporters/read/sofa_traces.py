@@ -15,7 +15,8 @@ from sofa_otel.core.batch import BatchHeader, EventBatch
 from sofa_otel.core.kinds import Copy, Kind, Wait
 from sofa_otel.core.symbols import Symbol
 from sofa_otel.exporters.read.importer import ImportSink
-from sofa_otel.exporters.read.sofa_lines import lines, nanoseconds, whole_number
+from sofa_otel.exporters.read.lines import lines
+from sofa_otel.exporters.read.sofa_numbers import nanoseconds, whole_number
 from sofa_otel.exporters.read.source import ByteSource
 
 COLUMNS: Final = "timestamp,event,duration,deviceId,copyKind,payload,bandwidth,pkt_src,pkt_dst,pid,tid,name,category"

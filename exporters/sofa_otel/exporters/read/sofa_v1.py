@@ -13,7 +13,7 @@ from sofa_otel.core.errors import InputError
 from sofa_otel.core.recording import MAGIC
 from sofa_otel.exporters.read.importer import ImportSink
 from sofa_otel.exporters.read.sofa_counters import Counters
-from sofa_otel.exporters.read.sofa_lines import nanoseconds
+from sofa_otel.exporters.read.sofa_numbers import nanoseconds
 from sofa_otel.exporters.read.sofa_recording import Recording
 from sofa_otel.exporters.read.sofa_traces import COLUMNS, OLD_COLUMNS, Traces
 from sofa_otel.exporters.read.source import ByteSource
