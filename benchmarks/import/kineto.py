@@ -13,17 +13,19 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import multiprocessing
 import re
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness.readers import measure, rows_of
+
 SAMPLE = Path(__file__).parents[2] / "tests/data/importers/kineto_base_last.json.gz"
 TIME = re.compile(rb'("ts"\s*:\s*)(\d+)')
-READINGS = ("idle", "ours", "json.load")
 HTA = """
 import sys, time, resource
 from hta.common.trace_parser import parse_trace_dataframe
@@ -34,35 +36,10 @@ print(len(rows), time.process_time() - began, resource.getrusage(resource.RUSAGE
 """
 
 
-class Nothing:
-    """A sink that counts."""
-
-    def __init__(self) -> None:
-        from sofa_otel.core.series import SeriesTable
-        from sofa_otel.core.symbols import Tables
-
-        self.tables, self.series = Tables(), SeriesTable()
-        self.job, self.rank, self.host = "bench", 0, "host"
-        self.rows = 0
-
-    def events(self, batch: object) -> None:
-        self.rows += len(batch)  # type: ignore[arg-type]
-
-    def resources(self, batch: object) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        print(message)
-
-
 def ours(path: Path) -> int:
     from sofa_otel.exporters.read.kineto import KinetoImporter
-    from sofa_otel.exporters.read.source import ByteSource
 
-    sink = Nothing()
-    with ByteSource(path) as source:
-        KinetoImporter().read(source, sink)
-    return sink.rows
+    return rows_of(KinetoImporter(), path)
 
 
 def json_load(path: Path) -> int:
@@ -109,27 +86,6 @@ def write(path: Path, trace: bytes, size: int, separator: bytes) -> None:
         file.write(tail)
 
 
-def measure(name: str, path: Path) -> dict[str, float]:
-    """Run in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    ours_end, theirs = context.Pipe()
-    child = context.Process(target=_child, args=(name, path, theirs))
-    child.start()
-    out: dict[str, float] = ours_end.recv()
-    child.join()
-    return out
-
-
-def _child(name: str, path: Path, pipe: object) -> None:
-    idle(path)
-    before = time.process_time()
-    rows = {"ours": ours, "json.load": json_load, "idle": idle}[name](path)
-    spent = time.process_time() - before
-    # Not ru_maxrss: that of a child begins with its parent's.
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    pipe.send({"rows": rows, "cpu_s": spent, "rss_mb": int(found[1]) / 1024 if found else 0})  # type: ignore[attr-defined]
-
-
 def measure_hta(python: str, path: Path) -> dict[str, float]:
     ran = subprocess.run([python, "-c", HTA, str(path)], capture_output=True, text=True, check=True)
     rows, spent, rss = ran.stdout.split()[-3:]
@@ -152,7 +108,8 @@ def main() -> None:
         for style, text, separator in (("white space", trace, b",\n"), ("compact", compact, b",")):
             write(path, text, options.mb * 1_000_000, separator)
             size = path.stat().st_size
-            found = {name: measure(name, path) for name in READINGS}
+            readings = {"idle": idle, "ours": ours, "json.load": json_load}
+            found = {name: measure(read, path, idle) for name, read in readings.items()}
             if options.hta:
                 found["hta"] = measure_hta(options.hta, path)
             for one in found.values():

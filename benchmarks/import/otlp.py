@@ -9,50 +9,26 @@ seconds a GB, and peak RSS over that of a process that only imports the code.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import multiprocessing
 import random
+import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness.readers import measure, rows_of
+
 REQUEST = 4000
-
-
-class Nothing:
-    """A sink that counts."""
-
-    def __init__(self) -> None:
-        from sofa_otel.core.series import SeriesTable
-        from sofa_otel.core.symbols import Tables
-
-        self.tables, self.series = Tables(), SeriesTable()
-        self.job, self.rank, self.host = "bench", 0, "host"
-        self.rows = 0
-
-    def events(self, batch: Any) -> None:
-        self.rows += len(batch)
-
-    def resources(self, batch: Any) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        print(message)
 
 
 def ours(path: Path) -> int:
     from sofa_otel.exporters.read.otlp_file import OtlpImporter
-    from sofa_otel.exporters.read.source import ByteSource
 
-    sink = Nothing()
-    gc.disable()  # as `sofa import` does
-    with ByteSource(path) as source:
-        OtlpImporter().read(source, sink)
-    return sink.rows
+    return rows_of(OtlpImporter(), path)
 
 
 def plain(path: Path) -> int:
@@ -172,31 +148,6 @@ def _document(span: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure(name: str, path: Path) -> dict[str, float]:
-    """Run in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    ours_end, theirs = context.Pipe()
-    child = context.Process(target=_child, args=(name, path, theirs))
-    child.start()
-    out: dict[str, float] = ours_end.recv()
-    child.join()
-    return out
-
-
-def _child(name: str, path: Path, pipe: Any) -> None:
-    nothing(path)
-    before = time.process_time()
-    rows = {"ours": ours, "plain": plain, "nothing": nothing}[name](path)
-    spent = time.process_time() - before
-    pipe.send({"rows": rows, "cpu_s": spent, "rss_mb": _peak_mb()})
-
-
-def _peak_mb() -> float:
-    """Of this process alone: the maximum that getrusage tells is the parent's as well."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -205,16 +156,16 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = options.files or write(Path(folder), options.spans)
-        least = measure("nothing", files[0])["rss_mb"]
+        least = measure(nothing, files[0])["rss_mb"]
         print(
             f"{'':14}{'MB':>6}{'spans':>10}{'spans/CPU s':>13}{'CPU s/GB':>10}{'RSS MB':>8}   plain: spans/CPU s, RSS MB, ratio"
         )
         for path in files:
-            size, mine = path.stat().st_size / 1e6, measure("ours", path)
+            size, mine = path.stat().st_size / 1e6, measure(ours, path, nothing)
             speed, per_gb = mine["rows"] / mine["cpu_s"], mine["cpu_s"] / size * 1e3
             line = f"{path.name:14}{size:6.0f}{mine['rows']:10,.0f}{speed:13,.0f}{per_gb:10.1f}{mine['rss_mb'] - least:8.0f}"
             if path.name != "indented.json" and size < 300:
-                other = measure("plain", path)
+                other = measure(plain, path, nothing)
                 slow = other["rows"] / other["cpu_s"]
                 line += f"   {slow:,.0f}, {other['rss_mb'] - least:.0f}, {speed / slow:.1f}"
             print(line, flush=True)

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import resource
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness.readers import CountingSink, measure
 
 SAMPLE_TYPE = 1 | 2 | 4 | 64 | 128 | 256 | 1024  # IP, TID, TIME, ID, CPU, PERIOD, RAW
 ENTER = np.dtype(
@@ -35,32 +36,11 @@ EXIT = np.dtype([*ENTER.descr[:-2], ("ret", "<i8"), ("pad", "V4")])
 ROUND = struct.pack("<IHH", 68, 0, 8)
 
 
-class Nothing:
-    """A sink that counts."""
-
-    def __init__(self) -> None:
-        from sofa_otel.core.series import SeriesTable
-        from sofa_otel.core.symbols import Tables
-
-        self.tables, self.series = Tables(), SeriesTable()
-        self.job, self.rank, self.host = "bench", 0, "host"
-        self.rows = 0
-
-    def events(self, batch: object) -> None:
-        self.rows += len(batch)  # type: ignore[arg-type]
-
-    def resources(self, batch: object) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        print(message)
-
-
 def ours(path: Path) -> int:
     from sofa_otel.exporters.read.perf_data import read_perf_data
     from sofa_otel.exporters.read.source import ByteSource
 
-    sink = Nothing()
+    sink = CountingSink()
     with ByteSource(path) as source:
         read_perf_data(source, sink)
     return 2 * sink.rows
@@ -145,25 +125,6 @@ def ring(rng: np.random.Generator, now: int, cpu: int, calls: int) -> bytes:
     return pairs.tobytes()
 
 
-def measured(read: Callable[[Path], int], path: Path) -> dict[str, float]:
-    """Records, CPU seconds and peak RSS of a reading in a process of its own."""
-    here, there = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=child, args=(read, path, there))
-    process.start()
-    found: dict[str, float] = here.recv()
-    process.join()
-    return found
-
-
-def child(read: Callable[[Path], int], path: Path, pipe: object) -> None:
-    began = time.process_time()
-    records = read(path)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = time.process_time() - began + after.ru_utime + after.ru_stime
-    rss = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, after.ru_maxrss) / 1024
-    pipe.send({"records": records, "cpu_s": spent, "rss_mb": rss})  # type: ignore[attr-defined]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=Path)
@@ -176,22 +137,22 @@ def main() -> None:
             write(large, arguments.calls)
             write(small, arguments.calls // 10)
         path = arguments.file or large
-        rows = {"ours": measured(ours, path)}
+        rows = {"ours": measure(ours, path, nothing)}
         if arguments.file is None:
-            rows["ours, a tenth"] = measured(ours, small)
-            rows["plain, a tenth"] = measured(plain, small)
+            rows["ours, a tenth"] = measure(ours, small, nothing)
+            rows["plain, a tenth"] = measure(plain, small, nothing)
         elif shutil.which("perf"):
-            rows["perf script"] = measured(perf_script, path)
-        rows["imports only"] = measured(nothing, path)
+            rows["perf script"] = measure(perf_script, path)
+        rows["imports only"] = measure(nothing, path)
         size = path.stat().st_size
     for row in rows.values():
-        row["records_per_cpu_s"] = row["records"] / row["cpu_s"]
+        row["records_per_cpu_s"] = row["rows"] / row["cpu_s"]
     if arguments.format == "json":
         print(json.dumps({"bytes": size, "readings": rows}))
         return
     print(f"{size / 1e6:.0f} MB\n{'':16}{'records':>12}{'CPU s':>9}{'M records/s':>13}{'RSS MB':>9}")
     for name, row in rows.items():
-        print(f"{name:16}{row['records']:12,.0f}{row['cpu_s']:9.2f}{row['records_per_cpu_s'] / 1e6:13.3f}{row['rss_mb']:9.0f}")
+        print(f"{name:16}{row['rows']:12,.0f}{row['cpu_s']:9.2f}{row['records_per_cpu_s'] / 1e6:13.3f}{row['rss_mb']:9.0f}")
     other = next((name for name in rows if name.startswith(("plain", "perf"))), "")
     if other:
         ratio = rows["ours"]["records_per_cpu_s"] / rows[other]["records_per_cpu_s"]

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import random
 import re
-import resource
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness.readers import measure, rows_of
 
 LINE = re.compile(
     rb"^(\d+) +(\d+)\.(\d+) (?:<\.\.\. )?(\w+)(?:\(| resumed>)(.*?)"
@@ -25,35 +27,10 @@ LINE = re.compile(
 )
 
 
-class Nothing:
-    """A sink that counts."""
-
-    def __init__(self) -> None:
-        from sofa_otel.core.series import SeriesTable
-        from sofa_otel.core.symbols import Tables
-
-        self.tables, self.series = Tables(), SeriesTable()
-        self.job, self.rank, self.host = "bench", 0, "host"
-        self.rows = 0
-
-    def events(self, batch: object) -> None:
-        self.rows += len(batch)  # type: ignore[arg-type]
-
-    def resources(self, batch: object) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        print(message)
-
-
 def ours(path: Path) -> int:
-    from sofa_otel.exporters.read.source import ByteSource
     from sofa_otel.exporters.read.strace import StraceImporter
 
-    sink = Nothing()
-    with ByteSource(path) as source:
-        StraceImporter().read(source, sink)
-    return sink.rows
+    return rows_of(StraceImporter(), path)
 
 
 def plain(path: Path) -> int:
@@ -126,26 +103,6 @@ def write(path: Path, lines: int) -> None:
         file.writelines(text())
 
 
-def measure(function: Callable[[Path], int], path: Path) -> dict[str, float]:
-    """Run in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    ours_end, theirs = context.Pipe()
-    child = context.Process(target=_child, args=(function.__name__, path, theirs))
-    child.start()
-    out: dict[str, float] = ours_end.recv()
-    child.join()
-    return out
-
-
-def _child(name: str, path: Path, pipe: object) -> None:
-    nothing(path)
-    before = time.process_time()
-    rows = {"ours": ours, "plain": plain, "nothing": nothing}[name](path)
-    spent = time.process_time() - before
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    pipe.send({"rows": rows, "cpu_s": spent, "rss_mb": rss})  # type: ignore[attr-defined]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=Path)
@@ -158,7 +115,9 @@ def main() -> None:
             write(path, options.lines)
         with path.open("rb") as file:
             lines = sum(1 for _ in file)
-        found = {name: measure(function, path) for name, function in (("idle", nothing), ("ours", ours), ("regex", plain))}
+        found = {
+            name: measure(function, path, nothing) for name, function in (("idle", nothing), ("ours", ours), ("regex", plain))
+        }
         size = path.stat().st_size
     for one in ("ours", "regex"):
         found[one] |= {"lines_per_cpu_s": lines / found[one]["cpu_s"], "cpu_s_per_gb": found[one]["cpu_s"] / size * 1e9}
