@@ -44,8 +44,7 @@ def rows_of(importer: Any, path: Path) -> int:
 
 
 def measure(function: Callable[[Path], int], path: Path, warm: Callable[[Path], int] | None = None) -> dict[str, float]:
-    """``rows``, ``cpu_s`` (of children too) and ``rss_mb`` of ``function(path)`` in a process of its own; ``warm`` runs before the
-    clock starts."""
+    """``rows``, ``cpu_s`` (of children too) and ``rss_mb`` of ``function(path)`` in a fresh process; ``warm`` runs before it."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     child = context.Process(target=_child, args=(function, path, warm, there))

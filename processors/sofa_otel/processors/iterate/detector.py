@@ -206,6 +206,7 @@ class IterationDetector:
         snapshot.unpack_trains(self._store, state["trains"])
         snapshot.unpack_wraps(self._wraps, tables, state["wraps"])
         self._window.restore(state["window"])
+        self._window.sampled = {pid for pid, _ in self._wraps.threads}
         self._voted.restore(state["voted"])
         self._rate.restore(state["rate"])
         self._numbering.restore(state["numbering"])

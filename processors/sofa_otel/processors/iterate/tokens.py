@@ -115,6 +115,9 @@ class TokenWindow:
     Args:
         tables: Tables of the batches.
         most: Tokens kept over all streams.
+
+    Attributes:
+        sampled: Processes of which Python samples were seen.
     """
 
     def __init__(self, tables: Tables, most: int) -> None:
@@ -125,6 +128,7 @@ class TokenWindow:
         self.roles: dict[int, int] = {}
         self.streams: dict[StreamId, Stream] = {}
         self.only: StreamId | None = None
+        self.sampled: set[int] = set()
 
     def add(self, batch: EventBatch, python: set[tuple[int, int]]) -> None:
         """Take the rows that make tokens; once ``only`` is set, just that stream's.
@@ -134,7 +138,7 @@ class TokenWindow:
             python: Threads (pid, tid) seen in Python samples. Of a process that has any, system calls of other threads (the
                 probe's own sampler, a library's pool) are left out.
         """
-        known = {pid for pid, _ in python}
+        self.sampled = known = {pid for pid, _ in python}
         kinds = batch.kind
         family = _FAMILIES[kinds]
         rows = np.flatnonzero(family >= 0)

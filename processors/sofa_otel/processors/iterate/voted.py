@@ -13,12 +13,13 @@ from sofa_otel.processors.iterate.confidence import Evidence, probability
 from sofa_otel.processors.iterate.learn import MOST_TOKENS
 from sofa_otel.processors.iterate.level import Nest, VotedLevel, nest
 from sofa_otel.processors.iterate.plan import Plan, Refusal
+from sofa_otel.processors.iterate.sampled import UNSURE
 from sofa_otel.processors.iterate.settings import DetectorSettings
 from sofa_otel.processors.iterate.tokens import DEVICE, LOAD, OP, OPTIMISER, SOURCES, SYSCALL, Stream, StreamId, TokenWindow
 
 _FEWEST_TOKENS: Final = 64
 _POOR: Final = 7
-_SURE_OF_SYSCALLS: Final = 0.5
+_SURE_CYCLES: Final = 16
 _LOADING: Final = 0.25
 _ERRATIC: Final = 0.75
 _REMEMBERED: Final = 64
@@ -149,8 +150,10 @@ class VotedChooser:
             )
         evidence = self._evidence(found, family, final)
         confidence = probability(evidence)
-        if family == SYSCALL:  # watched live, two steps were taken for one (with .72 and .60)
-            confidence = min(confidence, _SURE_OF_SYSCALLS)
+        # Watched live, with stacks that could not tell, two steps were taken for one (with .72 and .60); and a step of few calls
+        # hides in the epoch around it.
+        if family == SYSCALL and (stream_id.pid in window.sampled or (not found.inner and cycles < _SURE_CYCLES)):
+            confidence = min(confidence, UNSURE)
         if len(self.seen) > _REMEMBERED:
             self.seen.clear()
         self.seen[confidence] = evidence
